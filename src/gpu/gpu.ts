@@ -1,0 +1,221 @@
+import { GpuError } from './errors.js';
+import { PipelineCache } from './pipelines.js';
+import { type DeviceTraits, traitsOf } from './traits.js';
+
+export interface GpuOptions {
+  /** Which adapter to prefer where there are several. Default `high-performance`. */
+  powerPreference?: GPUPowerPreference;
+  /** Ask for the software adapter. */
+  forceFallbackAdapter?: boolean;
+  /** Node only: Dawn without its bounds clamps. Faster; for weights and shapes that are trusted. */
+  trusted?: boolean;
+  /** Node only: further flags for Dawn, as `create()` of the npm package `webgpu` takes them. */
+  dawnFlags?: readonly string[];
+  /** Test hook: stay at WebGPU's guaranteed limits and features, whatever the adapter offers. */
+  minimal?: boolean;
+}
+
+/** A contiguous part of a GPU buffer, offset and size in bytes. */
+export interface BufferRange {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
+const WANTED_LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+] as const;
+
+const isNode = (): boolean => typeof process !== 'undefined' && Boolean(process.versions?.node);
+
+/**
+ * Finds an adapter (Dawn under Node, `navigator.gpu` in a page or worker) and opens a device with every limit
+ * and feature of use that it offers.
+ * @throws GpuError when there is no WebGPU or no adapter, saying what to install.
+ */
+export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
+  let entry: GPU | undefined;
+  if (isNode()) {
+    const flags = [...(options.dawnFlags ?? [])];
+    if (options.trusted) flags.push('enable-dawn-features=disable_robustness');
+    const { nodeWebGpu } = await import('./adapter.node.js');
+    entry = await nodeWebGpu(flags);
+  } else {
+    entry = globalThis.navigator?.gpu;
+    if (!entry) {
+      throw new GpuError(
+        'This browser has no WebGPU. Chrome and Edge 113+, Safari 26+ and Firefox 141+ have it; on Linux, Chrome may need --enable-unsafe-webgpu --enable-features=Vulkan. The page must be served over https or from localhost.',
+      );
+    }
+  }
+  const adapter = await entry.requestAdapter({
+    powerPreference: options.powerPreference ?? 'high-performance',
+    forceFallbackAdapter: options.forceFallbackAdapter ?? false,
+  });
+  if (!adapter) {
+    throw new GpuError(
+      isNode()
+        ? 'WebGPU found no adapter: no Vulkan, Metal or Direct3D 12 driver. `node scripts/setup.mjs` installs a software driver on Debian and Ubuntu and says what to install elsewhere; `wfr doctor` shows what was found.'
+        : 'WebGPU is there but found no adapter. Check that hardware acceleration is on and that the graphics driver is not block-listed (chrome://gpu).',
+    );
+  }
+  const requiredFeatures: GPUFeatureName[] = [];
+  const requiredLimits: Record<string, number> = {};
+  if (!options.minimal) {
+    for (const f of WANTED_FEATURES) {
+      if (adapter.features.has(f as GPUFeatureName)) requiredFeatures.push(f as GPUFeatureName);
+    }
+    for (const l of WANTED_LIMITS) requiredLimits[l] = adapter.limits[l];
+  }
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: 'wfr' });
+  return new Gpu(entry, adapter, device);
+}
+
+/**
+ * A device with what the layers above need of it: buffers that are counted, pipelines that are cached,
+ * readback through reused staging buffers, and errors that surface at the next call instead of being lost.
+ */
+export class Gpu {
+  readonly traits: DeviceTraits;
+  readonly pipelines: PipelineCache;
+  /** Live buffers made through `createBuffer` and their bytes: flat over repeated calls, and tests check it. */
+  readonly stats = { buffers: 0, bytes: 0 };
+  #failure: GpuError | undefined;
+  #closed = false;
+  #staging: GPUBuffer[] = [];
+  #sizes = new Map<GPUBuffer, number>();
+
+  constructor(
+    /** Kept because Dawn's Node binding dies when entry and adapter are collected before the device. */
+    readonly entry: GPU,
+    readonly adapter: GPUAdapter,
+    readonly device: GPUDevice,
+  ) {
+    this.traits = traitsOf(adapter.info, device);
+    this.pipelines = new PipelineCache(device);
+    device.addEventListener('uncapturederror', (event) => {
+      const { error } = event as GPUUncapturedErrorEvent;
+      this.#failure ??= new GpuError(`WebGPU reported an error: ${error.message}`);
+    });
+    void device.lost.then((info) => {
+      if (this.#closed) return;
+      this.#failure = new GpuError(
+        `The GPU device was lost (${info.reason || 'unknown'}): ${info.message}. Open a new one with openGpu(); a driver reset or too little memory are the usual causes.`,
+      );
+    });
+  }
+
+  /** @throws GpuError when the device was closed or lost or has reported an error since it was opened. */
+  check(): void {
+    if (this.#closed) throw new GpuError('This GPU device was closed; open a new one with openGpu().');
+    if (this.#failure) throw this.#failure;
+  }
+
+  createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+    this.check();
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    if (size > this.device.limits.maxBufferSize) {
+      throw new GpuError(
+        `${label} needs ${size} bytes but this device allows ${this.device.limits.maxBufferSize} a buffer: use a smaller batch or picture.`,
+      );
+    }
+    const buffer = this.device.createBuffer({ size, usage, label });
+    this.#sizes.set(buffer, size);
+    this.stats.buffers++;
+    this.stats.bytes += size;
+    return buffer;
+  }
+
+  /** A storage buffer that can be written from and read back to the CPU, optionally filled with `data`. */
+  createStorage(bytes: number, label: string, data?: ArrayBufferView): GPUBuffer {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const buffer = this.createBuffer(bytes, usage, label);
+    if (data) this.write(buffer, 0, data);
+    return buffer;
+  }
+
+  write(buffer: GPUBuffer, offset: number, data: ArrayBufferView): void {
+    this.device.queue.writeBuffer(buffer, offset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  }
+
+  destroyBuffer(buffer: GPUBuffer): void {
+    const size = this.#sizes.get(buffer);
+    if (size === undefined) return;
+    this.#sizes.delete(buffer);
+    this.stats.buffers--;
+    this.stats.bytes -= size;
+    buffer.destroy();
+  }
+
+  /**
+   * Records work, submits it once and reads ranges back.
+   * @param record what to record before the copies; may be empty.
+   * @param ranges what to read back, sizes multiples of 4.
+   * @returns one fresh ArrayBuffer a range.
+   */
+  async runAndRead(record: (encoder: GPUCommandEncoder) => void, ranges: readonly BufferRange[]): Promise<ArrayBuffer[]> {
+    this.check();
+    const total = ranges.reduce((sum, r) => sum + r.size, 0);
+    const staging = total > 0 ? this.#takeStaging(total) : undefined;
+    const encoder = this.device.createCommandEncoder();
+    record(encoder);
+    let at = 0;
+    for (const r of ranges) {
+      encoder.copyBufferToBuffer(r.buffer, r.offset, staging!, at, r.size);
+      at += r.size;
+    }
+    this.device.queue.submit([encoder.finish()]);
+    if (!staging) {
+      await this.device.queue.onSubmittedWorkDone();
+      this.check();
+      return [];
+    }
+    try {
+      await staging.mapAsync(GPUMapMode.READ, 0, total);
+    } catch (error) {
+      this.check();
+      throw new GpuError(`Reading results back failed: ${(error as Error).message}`);
+    }
+    const bytes = staging.getMappedRange(0, total);
+    at = 0;
+    const out = ranges.map((r) => {
+      const part = bytes.slice(at, at + r.size);
+      at += r.size;
+      return part;
+    });
+    staging.unmap();
+    this.#staging.push(staging);
+    this.check();
+    return out;
+  }
+
+  async read(buffer: GPUBuffer, offset: number, size: number): Promise<ArrayBuffer> {
+    return (await this.runAndRead(() => {}, [{ buffer, offset, size }]))[0];
+  }
+
+  /** Smallest free staging buffer that fits; sizes are powers of two so that few are ever made. */
+  #takeStaging(bytes: number): GPUBuffer {
+    this.#staging.sort((a, b) => a.size - b.size);
+    const index = this.#staging.findIndex((b) => b.size >= bytes);
+    if (index >= 0) return this.#staging.splice(index, 1)[0];
+    const size = 2 ** Math.max(16, Math.ceil(Math.log2(bytes)));
+    return this.createBuffer(size, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST, 'staging');
+  }
+
+  /** Destroys the device and everything made with it. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#sizes.clear();
+    this.#staging = [];
+    this.stats.buffers = 0;
+    this.stats.bytes = 0;
+    this.device.destroy();
+  }
+}

@@ -1,0 +1,46 @@
+import type { FlattenedMap, Packing } from '../packing.js';
+import type { Operand } from '../tensor.js';
+
+/** The geometry of a convolution; a dense layer is one whose filter covers the whole map. */
+export interface Conv2dShape {
+  batch: number;
+  inHeight: number;
+  inWidth: number;
+  inChannels: number;
+  outHeight: number;
+  outWidth: number;
+  outChannels: number;
+  kernelHeight: number;
+  kernelWidth: number;
+  stride: number;
+  padding: number;
+  dilation: number;
+  groups: number;
+}
+
+export type Activation = 'none' | 'relu' | 'prelu';
+
+/** y = activation(conv(x, weight) + bias) + residual, all [N, H, W, C] operands padded as in tensor.ts. */
+export interface Conv2dCall<B> {
+  shape: Conv2dShape;
+  x: Operand<B>;
+  /** Packed as the plan asked for (`packing`), layout conv, depthwise, grouped or dense. */
+  weight: B;
+  /** [Cp] f32. */
+  bias?: B;
+  /** PReLU slopes, [Cp] f32. */
+  slope?: B;
+  activation: Activation;
+  residual?: Operand<B>;
+  y: Operand<B>;
+}
+
+/** What the plan decided for a shape on a device. */
+export interface Conv2dPlan {
+  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'tiled';
+  packing: Packing;
+  /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
+  tile: Readonly<Record<string, number>>;
+}
+
+export type { FlattenedMap };
