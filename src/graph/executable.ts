@@ -3,6 +3,7 @@ import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Program } from '../gpu/program.js';
 import { type Operand, pad, product, tensorBytes, unpad } from '../kernels/tensor.js';
+import { Arena } from './arena.js';
 import { fuse } from './fuse.js';
 import type { Graph } from './graph.js';
 import { LOWERINGS, type LowerContext } from './lower.js';
@@ -14,6 +15,8 @@ export interface CompileOptions {
   fuse?: boolean;
   /** Storage of intermediates and convolution weights; inputs, outputs and sums stay f32. Default f32. */
   precision?: FloatType;
+  /** Scratch memory to share with other executables on the same device; its own by default. */
+  arena?: Arena;
 }
 
 /** A buffer before memory is planned: in the arena, or one that outlives a run (`range`). */
@@ -80,8 +83,8 @@ export async function compile(
   }
 
   const { plan, placement } = placeSlots(planned, gpu);
-  const arena = plan.bytes > 0 ? gpu.createStorage(plan.bytes, `${graph.name}/arena`) : undefined;
-  if (arena) owned.push(arena);
+  const arenas = options.arena ?? new Arena(gpu, `${graph.name}/arena`);
+  const arena = plan.bytes > 0 ? arenas.acquire(plan.bytes) : undefined;
   const resolve = (slot: Slot): BufferRange =>
     slot.range ?? { buffer: arena!, offset: placement.get(slot)!, size: slot.bytes };
   const ranges = new Map<Slot, BufferRange>();
@@ -98,7 +101,12 @@ export async function compile(
   const io = (id: number): Operand<BufferRange> => ({ ref: slotOf(id).range!, shape: graph.node(id).shape, dtype: 'f32' });
   const inputs = new Map(graph.nodes.filter((n) => n.op === 'input').map((n) => [n.name!, io(n.id)]));
   const results = new Map([...graph.outputs].map(([name, id]) => [name, io(id)]));
-  return new Executable(gpu, graph, program, inputs, results, plan, owned);
+  const release = () => {
+    program.destroy();
+    for (const buffer of owned) gpu.destroyBuffer(buffer);
+    if (arena) arenas.release(arena);
+  };
+  return new Executable(gpu, graph, program, inputs, results, plan, release);
 }
 
 function placeSlots(calls: readonly KernelCall<Slot>[], gpu: Gpu): { plan: MemoryPlan; placement: Map<Slot, number> } {
@@ -125,7 +133,7 @@ export class Executable {
     readonly inputs: ReadonlyMap<string, Operand<BufferRange>>,
     readonly outputs: ReadonlyMap<string, Operand<BufferRange>>,
     readonly memory: MemoryPlan,
-    private readonly owned: readonly GPUBuffer[],
+    private readonly release: () => void,
   ) {}
 
   /** Records the work into a caller's encoder; inputs must have been written before, outputs are read after. */
@@ -164,7 +172,6 @@ export class Executable {
   }
 
   destroy(): void {
-    this.program.destroy();
-    for (const b of this.owned) this.gpu.destroyBuffer(b);
+    this.release();
   }
 }

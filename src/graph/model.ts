@@ -1,9 +1,10 @@
 import type { Gpu } from '../gpu/gpu.js';
+import { Arena } from './arena.js';
 import { type CompileOptions, compile, type Executable } from './executable.js';
 import type { Graph } from './graph.js';
 import { ParameterStore, type ParameterValues } from './parameters.js';
 
-export interface ModelOptions extends CompileOptions {
+export interface ModelOptions extends Omit<CompileOptions, 'arena'> {
   /** How many compiled sizes to keep; the least recently used goes first. Default 24. */
   cachedSizes?: number;
 }
@@ -14,6 +15,7 @@ export interface ModelOptions extends CompileOptions {
  */
 export class Model {
   readonly #store: ParameterStore;
+  readonly #arena: Arena;
   readonly #sizes = new Map<string, Promise<Executable>>();
 
   constructor(
@@ -24,13 +26,14 @@ export class Model {
     private readonly options: ModelOptions = {},
   ) {
     this.#store = new ParameterStore(gpu, values);
+    this.#arena = new Arena(gpu, 'arena');
   }
 
   async at(shape: readonly number[]): Promise<Executable> {
     const key = shape.join('×');
     let executable = this.#sizes.get(key);
     if (executable) this.#sizes.delete(key);
-    else executable = compile(this.gpu, this.build(shape), this.#store, this.values, this.options);
+    else executable = this.#compile(shape);
     this.#sizes.set(key, executable);
     const cap = this.options.cachedSizes ?? 24;
     while (this.#sizes.size > cap) {
@@ -39,6 +42,10 @@ export class Model {
       (await evicted).destroy();
     }
     return executable;
+  }
+
+  #compile(shape: readonly number[]): Promise<Executable> {
+    return compile(this.gpu, this.build(shape), this.#store, this.values, { ...this.options, arena: this.#arena });
   }
 
   get parameterBytes(): number {
