@@ -1,0 +1,28 @@
+// Builds src/ into dist/ (ESM + .d.ts) with tsc, incrementally, and removes what no source stands behind any
+// more: a file left over from a renamed module would otherwise be packed and published.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const dist = join(root, 'dist');
+const src = join(root, 'src');
+
+if (existsSync(dist)) {
+  for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath ?? entry.path, entry.name);
+    const stem = join(src, relative(dist, path).replace(/\.(d\.ts|js)$/, ''));
+    if (entry.isFile() && /\.(d\.ts|js)$/.test(path) && !existsSync(`${stem}.ts`)) rmSync(path);
+  }
+}
+
+const tsc = join(root, 'node_modules', 'typescript', 'lib', 'tsc.js');
+if (!existsSync(tsc)) {
+  console.error(
+    'The TypeScript compiler is not installed: run `npm ci` (or `node scripts/setup.mjs`) first.',
+  );
+  process.exit(1);
+}
+const built = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
+process.exit(built.status ?? 1);

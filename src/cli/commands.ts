@@ -1,0 +1,25 @@
+import type { Command } from 'commander';
+
+/** What a file in `commands/` exports: it adds arguments, options, examples and the action to a command. */
+export interface CommandModule {
+  define(command: Command): void;
+}
+
+export interface CommandEntry {
+  readonly name: string;
+  /** The line in `wfr --help`. */
+  readonly summary: string;
+  load(): Promise<CommandModule>;
+}
+
+/**
+ * Every command, in the order of the help. A new one is a file in `commands/` that exports `define`, and a
+ * line here; it is loaded only when it is called, so that `wfr --help` needs neither GPU nor codecs.
+ */
+export const commands: readonly CommandEntry[] = [
+  {
+    name: 'doctor',
+    summary: 'show what wfr finds on this machine, and what to do about what is missing',
+    load: () => import('./commands/doctor.js'),
+  },
+];

@@ -1,0 +1,28 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import type { Finding } from './report.js';
+
+/** Whether a video can be read and written: the version of ffmpeg on the PATH. */
+export async function examineFfmpeg(): Promise<Finding> {
+  const name = 'ffmpeg';
+  try {
+    const { stdout } = await promisify(execFile)('ffmpeg', ['-hide_banner', '-version'], { timeout: 10_000 });
+    return { name, state: 'ok', value: /ffmpeg version (\S+)/.exec(stdout)?.[1] ?? 'unknown version' };
+  } catch (error) {
+    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    return {
+      name,
+      state: 'note',
+      value: absent
+        ? 'not found: needed for videos only, pictures work without it'
+        : 'found, but it does not start',
+      advice: ffmpegAdvice(process.platform),
+    };
+  }
+}
+
+function ffmpegAdvice(platform: string): string {
+  if (platform === 'darwin') return 'brew install ffmpeg';
+  if (platform === 'win32') return 'winget install ffmpeg';
+  return 'sudo apt-get install ffmpeg   (Fedora: dnf, Arch: pacman, openSUSE: zypper)';
+}

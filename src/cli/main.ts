@@ -1,0 +1,88 @@
+import { Command, CommanderError } from 'commander';
+import { WfrError } from '../gpu/errors.js';
+import { type CommandEntry, commands } from './commands.js';
+import { examples } from './options.js';
+import { wfrVersion } from './version.js';
+
+/** The status of a process that ended by Ctrl-C, as shells have it. */
+const INTERRUPTED = 130;
+
+/**
+ * Runs the command line and sets the exit status: 0 done, 1 failed or wrongly called, 130 interrupted.
+ * @param argv without node and script
+ */
+export async function run(
+  argv: readonly string[],
+  entries: readonly CommandEntry[] = commands,
+): Promise<void> {
+  // `wfr … | head` closes the pipe early; that is nobody's mistake.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  try {
+    const program = await buildProgram(argv, entries);
+    await program.parseAsync([...argv], { from: 'user' });
+  } catch (error) {
+    process.exitCode = report(error);
+  }
+}
+
+/** The program with the called command defined in full and the others by name and summary only. */
+export async function buildProgram(
+  argv: readonly string[],
+  entries: readonly CommandEntry[],
+): Promise<Command> {
+  const program = new Command('wfr')
+    .description('Face recognition on WebGPU: finds, aligns and names the faces in pictures.')
+    .version(wfrVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show this help')
+    .helpCommand('help [command]', 'show the help of a command')
+    .showSuggestionAfterError()
+    .exitOverride();
+  const words = argv.filter((word) => !word.startsWith('-'));
+  const called = words[0] === 'help' ? words[1] : words[0];
+  for (const entry of entries) {
+    const command = program.command(entry.name).description(entry.summary).exitOverride();
+    command.helpOption('-h, --help', 'show this help').showHelpAfterError('(add --help for the options)');
+    if (entry.name === called) (await entry.load()).define(command);
+  }
+  examples(program, [
+    ['wfr doctor', 'is this machine ready?'],
+    ['wfr help doctor', 'the options of a command'],
+  ]);
+  if (argv.length === 0) program.action(() => program.outputHelp());
+  return program;
+}
+
+/** Prints an error for the person at the terminal and returns the exit status. */
+export function report(
+  error: unknown,
+  print: (text: string) => void = (text) => console.error(text),
+): number {
+  // commander has printed its own message; help and --version come here too, with status 0.
+  if (error instanceof CommanderError) return error.exitCode;
+  const debug = Boolean(process.env.WFR_DEBUG);
+  if (error instanceof Error && error.name === 'AbortError') {
+    print('wfr: interrupted');
+    return INTERRUPTED;
+  }
+  if (debug) {
+    print(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    return 1;
+  }
+  if (error instanceof WfrError || isSystemError(error)) {
+    print(`wfr: ${error.message}`);
+    return 1;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  print(
+    `wfr: unexpected error: ${message}\nThis is probably a bug in wfr. Set WFR_DEBUG=1 to see where it happened.`,
+  );
+  return 1;
+}
+
+/** Errors of the operating system (no such file, no permission, disk full) name the path themselves. */
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string';
+}
