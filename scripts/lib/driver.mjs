@@ -23,11 +23,13 @@ export function readAptSources(etc = '/etc/apt') {
   const files = [join(etc, 'sources.list')];
   const folder = join(etc, 'sources.list.d');
   if (existsSync(folder)) for (const name of readdirSync(folder).sort()) files.push(join(folder, name));
-  return files.filter(existsSync).flatMap((file) => {
-    if (file.endsWith('.list')) return parseList(readFileSync(file, 'utf8'));
-    if (file.endsWith('.sources')) return parseDeb822(readFileSync(file, 'utf8'));
-    return [];
-  });
+  /** @type {import('./apt.mjs').AptSource[]} */
+  const sources = [];
+  for (const file of files.filter((path) => existsSync(path))) {
+    const parse = file.endsWith('.list') ? parseList : file.endsWith('.sources') ? parseDeb822 : null;
+    if (parse) sources.push(...parse(readFileSync(file, 'utf8')));
+  }
+  return sources;
 }
 
 /**
