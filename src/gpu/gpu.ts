@@ -141,7 +141,13 @@ export class Gpu {
   }
 
   write(buffer: GPUBuffer, offset: number, data: ArrayBufferView): void {
-    this.device.queue.writeBuffer(buffer, offset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    this.device.queue.writeBuffer(
+      buffer,
+      offset,
+      data.buffer as ArrayBuffer,
+      data.byteOffset,
+      data.byteLength,
+    );
   }
 
   destroyBuffer(buffer: GPUBuffer): void {
@@ -159,7 +165,10 @@ export class Gpu {
    * @param ranges what to read back, sizes multiples of 4.
    * @returns one fresh ArrayBuffer a range.
    */
-  async runAndRead(record: (encoder: GPUCommandEncoder) => void, ranges: readonly BufferRange[]): Promise<ArrayBuffer[]> {
+  async runAndRead(
+    record: (encoder: GPUCommandEncoder) => void,
+    ranges: readonly BufferRange[],
+  ): Promise<ArrayBuffer[]> {
     this.check();
     const total = ranges.reduce((sum, r) => sum + r.size, 0);
     const staging = total > 0 ? this.#takeStaging(total) : undefined;

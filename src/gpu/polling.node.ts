@@ -48,6 +48,10 @@ export function spacePolls(): void {
   // Node attaches util.promisify's symbol to setImmediate; keep it for promisified users.
   globalThis.setImmediate = Object.assign(spaced, original) as unknown as typeof setImmediate;
   for (const symbol of Object.getOwnPropertySymbols(original)) {
-    Object.defineProperty(globalThis.setImmediate, symbol, Object.getOwnPropertyDescriptor(original, symbol)!);
+    Object.defineProperty(
+      globalThis.setImmediate,
+      symbol,
+      Object.getOwnPropertyDescriptor(original, symbol)!,
+    );
   }
 }

@@ -105,10 +105,14 @@ export class Program {
 function validate(gpu: Gpu, call: KernelCall<BufferRange>): void {
   const { limits } = gpu.device;
   if (call.workgroups.some((n) => n < 1 || n > limits.maxComputeWorkgroupsPerDimension)) {
-    throw new GpuError(`${call.label}: a grid of ${call.workgroups.join('×')} workgroups is outside the device's limits.`);
+    throw new GpuError(
+      `${call.label}: a grid of ${call.workgroups.join('×')} workgroups is outside the device's limits.`,
+    );
   }
   if (call.buffers.length > limits.maxStorageBuffersPerShaderStage) {
-    throw new GpuError(`${call.label} binds ${call.buffers.length} buffers; this device allows ${limits.maxStorageBuffersPerShaderStage}.`);
+    throw new GpuError(
+      `${call.label} binds ${call.buffers.length} buffers; this device allows ${limits.maxStorageBuffersPerShaderStage}.`,
+    );
   }
   for (const b of call.buffers) {
     if (b.ref.size > limits.maxStorageBufferBindingSize) {

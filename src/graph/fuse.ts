@@ -10,10 +10,12 @@ import type { ParameterValue, ParameterValues } from './parameters.js';
  */
 export function fuse(source: Graph, values: ParameterValues): { graph: Graph; derived: ParameterValues } {
   const uses = new Map<number, Node[]>();
-  for (const node of source.nodes) for (const id of node.inputs) uses.set(id, [...(uses.get(id) ?? []), node]);
+  for (const node of source.nodes)
+    for (const id of node.inputs) uses.set(id, [...(uses.get(id) ?? []), node]);
   const outputs = new Set(source.outputs.values());
   /** The only user of a value, when nothing else needs the value itself. */
-  const soleUser = (id: number): Node | undefined => (outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0]);
+  const soleUser = (id: number): Node | undefined =>
+    outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0];
 
   const graph = new Graph(source.name);
   const mapped = new Map<number, Tensor>();
@@ -49,7 +51,12 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
     let slope: Tensor | undefined;
     if (next?.op === 'prelu' || next?.op === 'relu') {
       activation = next.op;
-      if (next.op === 'prelu') slope = graph.parameter(source.node(next.inputs[1]).name!, source.node(next.inputs[1]).shape, 'vector');
+      if (next.op === 'prelu')
+        slope = graph.parameter(
+          source.node(next.inputs[1]).name!,
+          source.node(next.inputs[1]).shape,
+          'vector',
+        );
       absorb(next);
       next = soleUser(last.id);
     }
@@ -62,8 +69,15 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
         absorb(next);
       }
     }
-    const operands = [mapped.get(node.inputs[0])!, weight, bias, slope, residual].filter((t): t is Tensor => t !== undefined);
-    const attributes = { ...node.attributes, hasBias: Boolean(bias), activation, hasResidual: Boolean(residual) };
+    const operands = [mapped.get(node.inputs[0])!, weight, bias, slope, residual].filter(
+      (t): t is Tensor => t !== undefined,
+    );
+    const attributes = {
+      ...node.attributes,
+      hasBias: Boolean(bias),
+      activation,
+      hasResidual: Boolean(residual),
+    };
     mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
   }
   for (const [name, id] of source.outputs) graph.output(name, mapped.get(id)!);
@@ -120,7 +134,15 @@ function dropUnused(graph: Graph): Graph {
   const mapped = new Map<number, Tensor>();
   for (const node of graph.nodes) {
     if (needed.has(node.id)) {
-      mapped.set(node.id, kept.add(node.op, node.inputs.map((id) => mapped.get(id)!), node.attributes, node.name));
+      mapped.set(
+        node.id,
+        kept.add(
+          node.op,
+          node.inputs.map((id) => mapped.get(id)!),
+          node.attributes,
+          node.name,
+        ),
+      );
     }
   }
   for (const [name, id] of graph.outputs) kept.output(name, mapped.get(id)!);

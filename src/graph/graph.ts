@@ -2,8 +2,6 @@ import { WfrError } from '../gpu/errors.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
 import { inferShape, type OpAttributes, type OpName } from './shapes.js';
 
-
-
 export interface Node {
   readonly id: number;
   readonly op: OpName;
@@ -36,7 +34,14 @@ export class Graph {
   add(op: OpName, inputs: readonly Tensor[], attributes: OpAttributes = {}, name?: string): Tensor {
     const shapes = inputs.map((t) => t.shape);
     const shape = inferShape(op, shapes, attributes, `${this.name}${name ? `/${name}` : ''}`);
-    const node: Node = { id: this.nodes.length, op, inputs: inputs.map((t) => t.id), attributes, shape, name };
+    const node: Node = {
+      id: this.nodes.length,
+      op,
+      inputs: inputs.map((t) => t.id),
+      attributes,
+      shape,
+      name,
+    };
     this.nodes.push(node);
     return { id: node.id, shape };
   }
@@ -47,7 +52,8 @@ export class Graph {
 
   /** A value given at each run, [N, H, W, C] or [N, C]. */
   input(name: string, shape: readonly number[]): Tensor {
-    if (this.nodes.some((n) => n.op === 'input' && n.name === name)) throw new WfrError(`${this.name}: two inputs named ${name}`);
+    if (this.nodes.some((n) => n.op === 'input' && n.name === name))
+      throw new WfrError(`${this.name}: two inputs named ${name}`);
     return this.add('input', [], { shape }, name);
   }
 
@@ -63,9 +69,19 @@ export class Graph {
   }
 
   /** Convolution. x [N,H,W,I], weight OIHW [O, I/groups, kh, kw], bias [O] → [N,H',W',O]. */
-  conv2d(x: Tensor, weight: Tensor, options: { bias?: Tensor; stride?: number; padding?: number; dilation?: number; groups?: number } = {}): Tensor {
+  conv2d(
+    x: Tensor,
+    weight: Tensor,
+    options: { bias?: Tensor; stride?: number; padding?: number; dilation?: number; groups?: number } = {},
+  ): Tensor {
     const { bias, stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-    return this.add('conv2d', bias ? [x, weight, bias] : [x, weight], { stride, padding, dilation, groups, hasBias: Boolean(bias) });
+    return this.add('conv2d', bias ? [x, weight, bias] : [x, weight], {
+      stride,
+      padding,
+      dilation,
+      groups,
+      hasBias: Boolean(bias),
+    });
   }
 
   /** Dense layer. x [N,I] or a map [N,H,W,C] flattened as the weight's layout says; weight [O,I] → [N,O]. */
@@ -74,7 +90,11 @@ export class Graph {
   }
 
   /** Batch norm by running statistics: (x − mean)/√(var + eps)·weight + bias, per channel. Parameters [C]. */
-  batchNorm(x: Tensor, p: { weight: Tensor; bias: Tensor; mean: Tensor; variance: Tensor }, eps = 1e-5): Tensor {
+  batchNorm(
+    x: Tensor,
+    p: { weight: Tensor; bias: Tensor; mean: Tensor; variance: Tensor },
+    eps = 1e-5,
+  ): Tensor {
     return this.add('batchNorm', [x, p.weight, p.bias, p.mean, p.variance], { eps });
   }
 

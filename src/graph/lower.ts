@@ -46,7 +46,21 @@ const conv2d: Lowering = (node, ctx) => {
   const [outChannels, , kernelHeight, kernelWidth] = ctx.node(node.inputs[1]).shape;
   const [, outHeight, outWidth] = node.shape;
   const { stride, padding, dilation, groups } = node.attributes as Required<typeof node.attributes>;
-  const shape = { batch, inHeight, inWidth, inChannels, outHeight, outWidth, outChannels, kernelHeight, kernelWidth, stride, padding, dilation, groups };
+  const shape = {
+    batch,
+    inHeight,
+    inWidth,
+    inChannels,
+    outHeight,
+    outWidth,
+    outChannels,
+    kernelHeight,
+    kernelWidth,
+    stride,
+    padding,
+    dilation,
+    groups,
+  };
   return convolution(node, shape, ctx);
 };
 
@@ -55,8 +69,19 @@ const dense: Lowering = (node, ctx) => {
   const x = ctx.node(node.inputs[0]).shape;
   const [batch, height, width, channels] = x.length === 4 ? x : [x[0], 1, 1, x[1]];
   const shape = {
-    batch, inHeight: height, inWidth: width, inChannels: channels, outHeight: 1, outWidth: 1, outChannels: node.shape[1],
-    kernelHeight: height, kernelWidth: width, stride: 1, padding: 0, dilation: 1, groups: 1,
+    batch,
+    inHeight: height,
+    inWidth: width,
+    inChannels: channels,
+    outHeight: 1,
+    outWidth: 1,
+    outChannels: node.shape[1],
+    kernelHeight: height,
+    kernelWidth: width,
+    stride: 1,
+    padding: 0,
+    dilation: 1,
+    groups: 1,
   };
   return convolution(node, shape, ctx);
 };
@@ -69,7 +94,12 @@ export const LOWERINGS: Record<Exclude<OpName, 'input' | 'parameter'>, Lowering>
   dense,
   batchNorm: (n, c) => {
     const [weight, bias, mean, variance] = n.inputs.slice(1).map((id) => c.parameter(id, 'f32'));
-    return batchNorm(c.operand(n.inputs[0]), { weight, bias, mean, variance }, n.attributes.eps!, c.operand(n.id));
+    return batchNorm(
+      c.operand(n.inputs[0]),
+      { weight, bias, mean, variance },
+      n.attributes.eps!,
+      c.operand(n.id),
+    );
   },
   prelu: (n, c) => prelu(c.operand(n.inputs[0]), c.parameter(n.inputs[1], 'f32'), c.operand(n.id)),
   relu: (n, c) => relu(c.operand(n.inputs[0]), c.operand(n.id)),

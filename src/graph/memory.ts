@@ -21,7 +21,9 @@ export interface MemoryPlan {
 export function planMemory(blocks: readonly Lifetime[], alignment: number): MemoryPlan {
   const align = (n: number) => Math.ceil(n / alignment) * alignment;
   const offsets = new Array<number>(blocks.length).fill(0);
-  const order = blocks.map((_, i) => i).sort((a, b) => blocks[b].bytes - blocks[a].bytes || blocks[a].first - blocks[b].first);
+  const order = blocks
+    .map((_, i) => i)
+    .sort((a, b) => blocks[b].bytes - blocks[a].bytes || blocks[a].first - blocks[b].first);
   const placed: number[] = [];
   let bytes = 0;
   for (const i of order) {

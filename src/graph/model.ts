@@ -33,7 +33,11 @@ export class Model {
     const key = shape.join('×');
     let executable = this.#sizes.get(key);
     if (executable) this.#sizes.delete(key);
-    else executable = this.#compile(shape);
+    else {
+      executable = this.#compile(shape);
+      // A size that failed must not be remembered, nor may its rejection go unhandled here: the caller gets it.
+      executable.catch(() => this.#sizes.delete(key));
+    }
     this.#sizes.set(key, executable);
     const cap = this.options.cachedSizes ?? 24;
     while (this.#sizes.size > cap) {
@@ -45,7 +49,10 @@ export class Model {
   }
 
   #compile(shape: readonly number[]): Promise<Executable> {
-    return compile(this.gpu, this.build(shape), this.#store, this.values, { ...this.options, arena: this.#arena });
+    return compile(this.gpu, this.build(shape), this.#store, this.values, {
+      ...this.options,
+      arena: this.#arena,
+    });
   }
 
   get parameterBytes(): number {

@@ -1,6 +1,12 @@
 import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import { type FlattenedMap, type Packing, type ParameterLayout, pack, packedData } from '../kernels/packing.js';
+import {
+  type FlattenedMap,
+  type Packing,
+  type ParameterLayout,
+  pack,
+  packedData,
+} from '../kernels/packing.js';
 
 /** A weight in PyTorch's layout. */
 export interface ParameterValue {
@@ -37,9 +43,12 @@ export class ParameterStore {
     const known = this.#buffers.get(key);
     if (known) return known;
     const value = derived?.get(name) ?? this.values.get(name);
-    if (!value) throw new WfrError(`The weights have no ${name} [${shape}]: they belong to another net or variant.`);
+    if (!value)
+      throw new WfrError(`The weights have no ${name} [${shape}]: they belong to another net or variant.`);
     if (value.shape.length !== shape.length || value.shape.some((n, i) => n !== shape[i])) {
-      throw new WfrError(`Weight ${name} has shape [${value.shape}], the net needs [${shape}]: they belong to another net or variant.`);
+      throw new WfrError(
+        `Weight ${name} has shape [${value.shape}], the net needs [${shape}]: they belong to another net or variant.`,
+      );
     }
     const bytes = packedData(pack(value.data, shape, layout, flatten), packing);
     const buffer = this.gpu.createStorage(bytes.byteLength, name, bytes);

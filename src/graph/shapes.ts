@@ -27,20 +27,34 @@ type Rule = (inputs: readonly Shape[], attributes: OpAttributes, fail: (why: str
 const same: Rule = ([x]) => x;
 
 const sameBoth: Rule = ([a, b], _, fail) =>
-  a.length === b.length && a.every((n, i) => n === b[i]) ? a : fail(`operands of shapes [${a}] and [${b}] differ`);
+  a.length === b.length && a.every((n, i) => n === b[i])
+    ? a
+    : fail(`operands of shapes [${a}] and [${b}] differ`);
 
 const perChannel: Rule = ([x, ...parameters], _, fail) => {
   for (const p of parameters) {
-    if (p.length !== 1 || p[0] !== x[x.length - 1]) fail(`a parameter of shape [${p}] does not fit [${x}]: one value a channel is needed`);
+    if (p.length !== 1 || p[0] !== x[x.length - 1])
+      fail(`a parameter of shape [${p}] does not fit [${x}]: one value a channel is needed`);
   }
   return x;
 };
 
-export const convSize = (size: number, kernel: number, stride: number, padding: number, dilation: number): number =>
-  Math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1;
+export const convSize = (
+  size: number,
+  kernel: number,
+  stride: number,
+  padding: number,
+  dilation: number,
+): number => Math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1;
 
 /** PyTorch's pooled size: with `ceil`, a last window that would begin inside the right padding is dropped. */
-export function poolSize(size: number, kernel: number, stride: number, padding: number, ceil: boolean): number {
+export function poolSize(
+  size: number,
+  kernel: number,
+  stride: number,
+  padding: number,
+  ceil: boolean,
+): number {
   if (!ceil) return Math.floor((size + 2 * padding - kernel) / stride) + 1;
   const out = Math.ceil((size + 2 * padding - kernel) / stride) + 1;
   return (out - 1) * stride >= size + padding ? out - 1 : out;
@@ -49,26 +63,41 @@ export function poolSize(size: number, kernel: number, stride: number, padding: 
 const pool: Rule = ([x], a, fail) => {
   if (x.length !== 4) fail(`pooling needs a map [N,H,W,C], got [${x}]`);
   const [n, h, w, c] = x;
-  const out = [n, poolSize(h, a.kernel!, a.stride!, a.padding!, a.ceil!), poolSize(w, a.kernel!, a.stride!, a.padding!, a.ceil!), c];
+  const out = [
+    n,
+    poolSize(h, a.kernel!, a.stride!, a.padding!, a.ceil!),
+    poolSize(w, a.kernel!, a.stride!, a.padding!, a.ceil!),
+    c,
+  ];
   if (out.some((v) => v < 1)) fail(`a ${a.kernel}×${a.kernel} window does not fit a ${h}×${w} map`);
   return out;
 };
 
 const conv2d: Rule = ([x, w, bias], a, fail) => {
-  if (x.length !== 4 || w.length !== 4) fail(`convolution needs a map [N,H,W,C] and a filter [O,I,kh,kw], got [${x}] and [${w}]`);
+  if (x.length !== 4 || w.length !== 4)
+    fail(`convolution needs a map [N,H,W,C] and a filter [O,I,kh,kw], got [${x}] and [${w}]`);
   const [n, h, width, c] = x;
   const [o, i, kh, kw] = w;
   const groups = a.groups!;
-  if (c % groups || o % groups || i !== c / groups) fail(`filter [${w}] in ${groups} group(s) does not fit ${c} channels`);
-  if (bias && a.hasBias && (bias.length !== 1 || bias[0] !== o)) fail(`bias [${bias}] does not fit ${o} filters`);
-  const out = [n, convSize(h, kh, a.stride!, a.padding!, a.dilation!), convSize(width, kw, a.stride!, a.padding!, a.dilation!), o];
-  if (out.some((v) => v < 1)) fail(`a ${kh}×${kw} filter does not fit a ${h}×${width} map with padding ${a.padding}`);
+  if (c % groups || o % groups || i !== c / groups)
+    fail(`filter [${w}] in ${groups} group(s) does not fit ${c} channels`);
+  if (bias && a.hasBias && (bias.length !== 1 || bias[0] !== o))
+    fail(`bias [${bias}] does not fit ${o} filters`);
+  const out = [
+    n,
+    convSize(h, kh, a.stride!, a.padding!, a.dilation!),
+    convSize(width, kw, a.stride!, a.padding!, a.dilation!),
+    o,
+  ];
+  if (out.some((v) => v < 1))
+    fail(`a ${kh}×${kw} filter does not fit a ${h}×${width} map with padding ${a.padding}`);
   return out;
 };
 
 const dense: Rule = ([x, w], _, fail) => {
   const features = x.slice(1).reduce((p, v) => p * v, 1);
-  if (w.length !== 2 || w[1] !== features) fail(`dense weight [${w}] does not fit [${x}] (${features} features)`);
+  if (w.length !== 2 || w[1] !== features)
+    fail(`dense weight [${w}] does not fit [${x}] (${features} features)`);
   return [x[0], w[0]];
 };
 
@@ -95,11 +124,17 @@ const RULES = {
 export type OpName = keyof typeof RULES;
 
 /** @throws WfrError naming the place and the shapes when they do not fit. */
-export function inferShape(op: OpName, inputs: readonly Shape[], attributes: OpAttributes, where: string): Shape {
+export function inferShape(
+  op: OpName,
+  inputs: readonly Shape[],
+  attributes: OpAttributes,
+  where: string,
+): Shape {
   const fail = (why: string): never => {
     throw new WfrError(`${where}: ${op}: ${why}`);
   };
   const shape = (RULES[op] as Rule)(inputs, attributes, fail);
-  if (shape.some((n) => !Number.isInteger(n) || n < 1)) fail(`shape [${shape}] is not made of positive integers`);
+  if (shape.some((n) => !Number.isInteger(n) || n < 1))
+    fail(`shape [${shape}] is not made of positive integers`);
   return shape;
 }

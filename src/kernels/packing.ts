@@ -27,7 +27,13 @@ export interface FlattenedMap {
 }
 
 /** Index of element (h, w, c) in a map [H, W, C] flattened in the given order. */
-export function flatIndex(order: FlattenOrder, [H, W, C]: readonly number[], h: number, w: number, c: number): number {
+export function flatIndex(
+  order: FlattenOrder,
+  [H, W, C]: readonly number[],
+  h: number,
+  w: number,
+  c: number,
+): number {
   switch (order) {
     case 'chw':
       return (c * H + h) * W + w;
@@ -93,7 +99,12 @@ export function packIndices(
 }
 
 /** PyTorch order → GPU order. */
-export function pack(data: Float32Array, shape: readonly number[], layout: ParameterLayout, flatten?: FlattenedMap): Packed {
+export function pack(
+  data: Float32Array,
+  shape: readonly number[],
+  layout: ParameterLayout,
+  flatten?: FlattenedMap,
+): Packed {
   const { length, depth, outputs } = packIndices(shape, layout, flatten, () => {});
   const out = new Float32Array(length);
   packIndices(shape, layout, flatten, (outside, inside) => {
@@ -103,7 +114,12 @@ export function pack(data: Float32Array, shape: readonly number[], layout: Param
 }
 
 /** GPU order → PyTorch order, for reading trained parameters back. */
-export function unpack(data: Float32Array, shape: readonly number[], layout: ParameterLayout, flatten?: FlattenedMap): Float32Array {
+export function unpack(
+  data: Float32Array,
+  shape: readonly number[],
+  layout: ParameterLayout,
+  flatten?: FlattenedMap,
+): Float32Array {
   const out = new Float32Array(shape.reduce((a, b) => a * b, 1));
   packIndices(shape, layout, flatten, (outside, inside) => {
     out[outside] = data[inside];
@@ -152,7 +168,8 @@ export function packedData(packed: Packed, packing: Packing): Float32Array | Uin
     return out;
   }
   for (let k = 0; k < depth; k++) {
-    for (let o = 0; o < outputs; o++) out[((k >> 1) * outputs + o) * 2 + (k & 1)] = halfBits(data[k * outputs + o]);
+    for (let o = 0; o < outputs; o++)
+      out[((k >> 1) * outputs + o) * 2 + (k & 1)] = halfBits(data[k * outputs + o]);
   }
   return out;
 }

@@ -21,7 +21,8 @@ export const rowsOf = (shape: readonly number[]): number => product(shape.slice(
 /** vec4 elements a tensor takes. */
 export const quadsOf = (shape: readonly number[]): number => rowsOf(shape) * quads(channelsOf(shape));
 export const bytesPerQuad = (dtype: FloatType): number => (dtype === 'f32' ? 16 : 8);
-export const tensorBytes = (shape: readonly number[], dtype: FloatType): number => quadsOf(shape) * bytesPerQuad(dtype);
+export const tensorBytes = (shape: readonly number[], dtype: FloatType): number =>
+  quadsOf(shape) * bytesPerQuad(dtype);
 
 /** An input of a kernel, addressed in vec4 through `load_NAME(i)`. */
 export function read<B>(name: string, operand: Operand<B>): BufferBinding<B> {

@@ -1,0 +1,177 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Gpu, openGpu } from '../../src/gpu/gpu.js';
+import { compile } from '../../src/graph/executable.js';
+import { fuse } from '../../src/graph/fuse.js';
+import { Graph, type Tensor } from '../../src/graph/graph.js';
+import { Model } from '../../src/graph/model.js';
+import { ParameterStore, type ParameterValue } from '../../src/graph/parameters.js';
+import { evaluate } from './evaluate.js';
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = await openGpu();
+});
+afterAll(() => gpu.close());
+
+/** Values in a range where every op matters: weights around zero, variances positive. */
+function fill(graph: Graph): Map<string, ParameterValue> {
+  const values = new Map<string, ParameterValue>();
+  let phase = 0;
+  for (const node of graph.nodes) {
+    if (node.op !== 'parameter') continue;
+    const data = new Float32Array(node.shape.reduce((a, b) => a * b, 1));
+    const positive = node.name!.endsWith('var');
+    for (let i = 0; i < data.length; i++)
+      data[i] = positive ? 0.5 + 0.4 * Math.sin(phase++) : 0.4 * Math.sin(1.7 * phase++);
+    values.set(node.name!, { shape: node.shape, data });
+  }
+  return values;
+}
+
+const signal = (length: number, step = 0.37) =>
+  Float32Array.from({ length }, (_, i) => Math.sin(step * i) + 0.2 * Math.cos(0.11 * i * i));
+
+function norm(g: Graph, name: string, x: Tensor): Tensor {
+  const c = x.shape[x.shape.length - 1];
+  const p = (part: string) => g.parameter(`${name}.${part}`, [c], 'vector');
+  return g.batchNorm(x, { weight: p('weight'), bias: p('bias'), mean: p('mean'), variance: p('var') });
+}
+
+/** A net with every fusion the passes know and some that must not happen. */
+function build([n, h, w, c]: readonly number[]): Graph {
+  const g = new Graph('small');
+  const x = g.input('x', [n, h, w, c]);
+  const w1 = g.parameter('c1.weight', [10, c, 3, 3], 'conv');
+  let y = g.conv2d(x, w1, { bias: g.parameter('c1.bias', [10], 'vector'), padding: 1 });
+  y = g.prelu(norm(g, 'bn1', y), g.parameter('p1', [10], 'vector'));
+  let z = g.conv2d(norm(g, 'bn0', y), g.parameter('c2.weight', [10, 10, 3, 3], 'conv'), { padding: 1 });
+  z = g.add2(norm(g, 'bn2', z), y);
+  const pooled = g.maxPool(z, { kernel: 3, stride: 2, ceil: true });
+  const dw = g.conv2d(pooled, g.parameter('dw.weight', [10, 1, 3, 3], 'depthwise'), {
+    padding: 1,
+    groups: 10,
+  });
+  const act = g.relu(norm(g, 'bn3', dw));
+  const [, ph, pw] = act.shape;
+  const flat = { order: 'chw' as const, map: [ph, pw, 10] };
+  const logits = g.dense(
+    act,
+    g.parameter('fc.weight', [7, ph * pw * 10], 'dense', flat),
+    g.parameter('fc.bias', [7], 'vector'),
+  );
+  g.output('prob', g.softmax(logits));
+  g.output('embedding', g.l2Normalize(logits));
+  g.output('map', z);
+  return g;
+}
+
+describe('compile', () => {
+  it.each([
+    [1, 9, 7, 3],
+    [3, 12, 11, 5],
+  ])('agrees with the definitions in f64, fused and unfused: %i×%i×%i×%i', async (...shape) => {
+    const graph = build(shape);
+    const values = fill(graph);
+    const input = signal(shape.reduce((a, b) => a * b, 1));
+    const expected = evaluate(graph, { x: input }, values);
+    for (const fused of [true, false]) {
+      const store = new ParameterStore(gpu, values);
+      const exe = await compile(gpu, graph, store, values, { fuse: fused });
+      const got = await exe.run({ x: input });
+      for (const name of ['prob', 'embedding', 'map']) {
+        const worst = Math.max(...expected[name].map((v, i) => Math.abs(v - got[name][i])));
+        expect(got[name].length).toBe(expected[name].length);
+        expect(worst, `${name}, fused ${fused}`).toBeLessThan(2e-5);
+      }
+      exe.destroy();
+      store.destroy();
+    }
+  });
+
+  it('with f16 storage stays within half precision of f64', async () => {
+    const graph = build([2, 10, 10, 3]);
+    const values = fill(graph);
+    const input = signal(600);
+    const expected = evaluate(graph, { x: input }, values);
+    const store = new ParameterStore(gpu, values);
+    const exe = await compile(gpu, graph, store, values, { precision: 'f16' });
+    const { embedding } = await exe.run({ x: input }, ['embedding']);
+    // Eight layers of storage rounding at 2^-11 each, relative to a unit vector.
+    expect(Math.max(...expected.embedding.map((v, i) => Math.abs(v - embedding[i])))).toBeLessThan(
+      8 * 2 ** -10,
+    );
+    exe.destroy();
+    store.destroy();
+  });
+
+  it('fuses what it should: one node for conv, norm, activation and residual', () => {
+    const graph = build([1, 9, 9, 3]);
+    const { graph: fused } = fuse(graph, fill(graph));
+    const ops = fused.nodes.map((n) => n.op).filter((op) => op !== 'parameter' && op !== 'input');
+    // bn0 stands before a padded convolution and cannot be folded into it: at the border it is not linear.
+    expect(ops).toEqual([
+      'conv2d',
+      'batchNorm',
+      'conv2d',
+      'maxPool',
+      'conv2d',
+      'dense',
+      'softmax',
+      'l2Normalize',
+    ]);
+  });
+
+  it('keeps buffers and bytes flat over 100 runs, and bounded over many sizes', async () => {
+    const graphAt = (shape: readonly number[]) => build(shape);
+    const values = fill(build([1, 8, 8, 3]));
+    // Only sizes with the same pooled map fit the dense layer: vary the batch.
+    const model = new Model(gpu, graphAt, values, { cachedSizes: 3 });
+    const exe = await model.at([1, 8, 8, 3]);
+    await exe.run({ x: signal(192) });
+    const before = { ...gpu.stats };
+    for (let i = 0; i < 100; i++) await exe.run({ x: signal(192) });
+    expect(gpu.stats).toEqual(before);
+    const seen: number[] = [];
+    for (let n = 2; n < 12; n++) {
+      await (await model.at([n, 8, 8, 3])).run({ x: signal(192 * n) });
+      seen.push(gpu.stats.buffers);
+    }
+    expect(Math.max(...seen.slice(3))).toBeLessThanOrEqual(seen[2] + 1);
+    await model.destroy();
+    expect(gpu.stats.buffers).toBeLessThanOrEqual(before.buffers);
+  });
+
+  it('says which weight is missing or misshapen', async () => {
+    const graph = build([1, 8, 8, 3]);
+    const values = fill(graph);
+    values.delete('fc.weight');
+    await expect(compile(gpu, graph, new ParameterStore(gpu, values), values)).rejects.toThrow(
+      /no fc\.weight/,
+    );
+    values.set('fc.weight', { shape: [7, 3], data: new Float32Array(21) });
+    await expect(compile(gpu, graph, new ParameterStore(gpu, values), values)).rejects.toThrow(
+      /fc\.weight has shape \[7,3\]/,
+    );
+  });
+
+  it('refuses an input of the wrong size, naming it', async () => {
+    const graph = build([1, 8, 8, 3]);
+    const values = fill(graph);
+    const store = new ParameterStore(gpu, values);
+    const exe = await compile(gpu, graph, store, values);
+    await expect(exe.run({ x: new Float32Array(5) })).rejects.toThrow(/input x has 5 values/);
+    await expect(exe.run({ y: new Float32Array(5) })).rejects.toThrow(/no input y; it has x/);
+    exe.destroy();
+    store.destroy();
+  });
+});
+
+describe('building a graph', () => {
+  it('refuses shapes that do not fit, saying which', () => {
+    const g = new Graph('bad');
+    const x = g.input('x', [1, 8, 8, 3]);
+    expect(() => g.conv2d(x, g.parameter('w', [4, 5, 3, 3], 'conv'))).toThrow(/does not fit 3 channels/);
+    expect(() => g.add2(x, g.input('y', [1, 8, 7, 3]))).toThrow(/\[1,8,8,3\] and \[1,8,7,3\] differ/);
+    expect(() => g.maxPool(x, { kernel: 9, stride: 2 })).toThrow(/9×9 window does not fit a 8×8 map/);
+  });
+});
