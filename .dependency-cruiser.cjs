@@ -77,6 +77,13 @@ module.exports = {
       to: { path: '\\.node\\.ts$', dependencyTypesNot: ['dynamic-import', 'type-only'] },
     },
     {
+      name: 'references-are-for-tests',
+      comment: 'The plain references are what tests compare with; they are not packed.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '/reference\\.ts$' },
+      to: { path: '^src/.*/reference\\.ts$', dependencyTypesNot: ['type-only'] },
+    },
+    {
       name: 'only-dependencies',
       comment: 'What ships may use only what package.json lists under dependencies.',
       severity: 'error',

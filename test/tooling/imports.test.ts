@@ -35,6 +35,8 @@ const files: Record<string, string> = {
   'src/media/package.ts': "export { createCanvas } from '@napi-rs/canvas';",
   'src/media/static.ts': "export { read } from '../gpu/system.node.js';",
   'src/media/dev.ts': "export * from 'vitest';",
+  'src/kernels/add/reference.ts': 'export const add = (a: number, b: number): number => a + b;',
+  'src/kernels/add/forward.ts': "export { add } from './reference.js';",
   'src/media/nowhere.ts': "export * from './nowhere_at_all.js';",
 };
 
@@ -85,6 +87,7 @@ describe('the import checker', () => {
     ['src/media/package.ts', 'browser-no-node-packages'],
     ['src/media/static.ts', 'browser-no-node-modules'],
     ['src/media/dev.ts', 'only-dependencies'],
+    ['src/kernels/add/forward.ts', 'references-are-for-tests'],
     ['src/media/nowhere.ts', 'resolvable'],
   ])('refuses %s by the rule %s', (file, rule) => {
     expect(rulesAt(file)).toContain(rule);

@@ -8,8 +8,8 @@
 import { type BufferBinding, f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 
-const CHAINS = 12;
-const UNROLL = 16;
+export const CHAINS = 12;
+export const UNROLL = 16;
 
 export interface FmaProbe {
   /** Times the unrolled body runs. */
@@ -53,17 +53,4 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     flops: 2 * CHAINS * UNROLL * probe.rounds * invocations,
     bytes: 4 * invocations,
   };
-}
-
-/** The same in f64: what the kernel has to give. */
-export function fmaProbeReference(probe: FmaProbe, invocations: number): Float64Array {
-  const out = new Float64Array(invocations);
-  for (let i = 0; i < invocations; i++) {
-    for (let k = 0; k < CHAINS; k++) {
-      let a = (i % 8) + k;
-      for (let n = 0; n < probe.rounds * UNROLL; n++) a = a * probe.x + probe.y;
-      out[i] += a;
-    }
-  }
-  return out;
 }
