@@ -10,7 +10,7 @@ const OLD_MESA = new Set(['bookworm']);
 const PACKAGES = ['mesa-vulkan-drivers', 'libvulkan1'];
 
 /**
- * @typedef {{ run: string[] } | { write: string, text: string }} Step a command, or a file to write
+ * @typedef {{ run: string[], mayFail?: boolean } | { write: string, text: string }} Step a command, or a file to write
  * @typedef {{ steps: Step[], suite: string | null, problem: string | null }} Plan
  */
 
@@ -52,7 +52,8 @@ export function isDebianLike(release) {
  */
 export function aptPlan(release, sources, debian, etc = '/etc/apt') {
   const codename = release.VERSION_CODENAME ?? '';
-  const update = { run: ['apt-get', 'update'] };
+  // It also fails when some other source of the machine is broken, which is no reason to give up.
+  const update = { run: ['apt-get', 'update'], mayFail: true };
   const install = ['apt-get', 'install', '-y', '--no-install-recommends'];
   if (!OLD_MESA.has(codename)) {
     return { steps: [update, { run: [...install, ...PACKAGES] }], suite: null, problem: null };
@@ -128,10 +129,12 @@ export function executePlan(plan, prefix) {
   /** @type {string[]} */
   const written = [];
   for (const step of plan.steps) {
-    let problem;
+    /** @type {string | null} */
+    let problem = null;
     if ('run' in step) {
       const environment = prefix.length > 0 ? ['env', 'DEBIAN_FRONTEND=noninteractive'] : [];
       problem = execute([...environment, ...step.run], prefix);
+      if (step.mayFail) problem = null;
     } else if (prefix.length > 0) {
       problem = execute(['sh', '-c', 'cat > "$1"', 'sh', step.write], prefix, step.text);
       written.push(step.write);

@@ -60,7 +60,11 @@ describe('the packed tarball', () => {
     expect(installed.stderr).not.toMatch(/npm error/);
     expect(installed.status).toBe(0);
 
-    const help = spawnSync('npx', ['--no-install', 'wfr', '--help'], { cwd: folder, encoding: 'utf8', shell: windows });
+    const help = spawnSync('npx', ['--no-install', 'wfr', '--help'], {
+      cwd: folder,
+      encoding: 'utf8',
+      shell: windows,
+    });
     expect(help.stdout).toMatch(/Usage: wfr[\s\S]*doctor/);
     expect(help.status).toBe(0);
 
