@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import pico from 'picocolors';
 import { examineAdapter } from '../doctor/adapter.js';
 import { type DoctorReport, type Finding, renderReport } from '../doctor/report.js';
-import { examineFfmpeg } from '../doctor/tools.js';
+import { examineCanvas, examineFfmpeg } from '../doctor/tools.js';
 import { examples, type GpuFlags, gpuOptions, type JsonFlags, jsonOption, numberIn } from '../options.js';
 import { packageVersion, wfrVersion } from '../version.js';
 
@@ -29,7 +29,9 @@ async function doctor(flags: Flags): Promise<void> {
 
 async function examine(flags: Flags): Promise<DoctorReport> {
   const versions = { wfr: wfrVersion(), node: process.versions.node, webgpu: packageVersion('webgpu') };
-  const [adapter, ffmpeg] = await Promise.all([examineAdapter(flags, flags.seconds), examineFfmpeg()]);
+  const tools = [await examineCanvas(), await examineFfmpeg()];
+  // Last and alone, so that nothing else takes time from what is measured.
+  const adapter = await examineAdapter(flags, flags.seconds);
   const findings: Finding[] = [
     {
       name: 'versions',
@@ -37,7 +39,7 @@ async function examine(flags: Flags): Promise<DoctorReport> {
       value: `wfr ${versions.wfr}, Node ${versions.node}, webgpu ${versions.webgpu ?? 'not installed'} (${process.platform} ${process.arch})`,
     },
     ...adapter.findings,
-    ffmpeg,
+    ...tools,
   ];
   return { ready: findings.every((f) => f.state !== 'missing'), findings, adapter: adapter.facts, versions };
 }

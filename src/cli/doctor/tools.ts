@@ -26,3 +26,20 @@ function ffmpegAdvice(platform: string): string {
   if (platform === 'win32') return 'winget install ffmpeg';
   return 'sudo apt-get install ffmpeg   (Fedora: dnf, Arch: pacman, openSUSE: zypper)';
 }
+
+/** Whether the picture library's native part loads on this machine. */
+export async function examineCanvas(): Promise<Finding> {
+  const name = 'canvas';
+  try {
+    await import('@napi-rs/canvas');
+    return { name, state: 'ok', value: 'loads: pictures can be drawn on and encoded' };
+  } catch (error) {
+    return {
+      name,
+      state: 'missing',
+      value: `does not load: ${(error as Error).message.split('\n')[0]}`,
+      advice:
+        'Install again without --omit=optional: its native part is an optional package of each platform.',
+    };
+  }
+}

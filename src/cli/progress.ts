@@ -1,0 +1,43 @@
+import { Presets, SingleBar } from 'cli-progress';
+
+export interface Progress {
+  /** One item is done; `label` (a file name) is shown behind the bar. */
+  step(label?: string): void;
+  /** Prints a line above the bar, e.g. about a picture that could not be read. */
+  note(line: string): void;
+  /** Removes the bar. Call it in a `finally`. */
+  stop(): void;
+}
+
+/**
+ * A bar with the time that is left, on standard error so that results can be piped. Where nobody looks at a
+ * terminal, or there is only one item, it draws nothing.
+ * @param total items to come
+ * @param unit what an item is, in the plural: `pictures`
+ */
+export function progress(total: number, unit: string, stream: NodeJS.WriteStream = process.stderr): Progress {
+  if (!stream.isTTY || total < 2) {
+    return { step() {}, note: (line) => void stream.write(`${line}\n`), stop() {} };
+  }
+  const bar = new SingleBar(
+    {
+      format: `{bar} {value}/{total} ${unit}, {eta_formatted} left  {label}`,
+      stream,
+      clearOnComplete: true,
+      hideCursor: true,
+      gracefulExit: false,
+      // Long names would wrap and leave torn bars behind.
+      linewrap: false,
+    },
+    Presets.shades_classic,
+  );
+  bar.start(total, 0, { label: '' });
+  return {
+    step: (label = '') => bar.increment(1, { label }),
+    note(line) {
+      stream.write(`\r\x1b[K${line}\n`);
+      bar.render();
+    },
+    stop: () => bar.stop(),
+  };
+}
