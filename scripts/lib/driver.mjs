@@ -196,8 +196,11 @@ export function driverAdvice(platform, release = {}) {
       'image, or a container of one of them.',
     ].join('\n');
   }
-  if (is('debian', 'ubuntu')) command = `  sudo apt-get install ${PACKAGES.join(' ')}`;
-  else if (is('fedora', 'rhel', 'centos')) command = '  sudo dnf install mesa-vulkan-drivers vulkan-loader';
+  if (is('debian', 'ubuntu')) {
+    const suite = OLD_MESA.has(release.VERSION_CODENAME ?? '') ? `${release.VERSION_CODENAME}-backports` : '';
+    command = `  sudo apt-get install ${suite ? `-t ${suite} ` : ''}${PACKAGES.join(' ')}`;
+    if (suite) command += `\n(this release's own Mesa is too old: enable the suite ${suite} first)`;
+  } else if (is('fedora', 'rhel', 'centos')) command = '  sudo dnf install mesa-vulkan-drivers vulkan-loader';
   else if (is('arch'))
     command = '  sudo pacman -S vulkan-icd-loader vulkan-swrast   (cards: vulkan-radeon, vulkan-intel)';
   else if (is('suse', 'opensuse'))
@@ -208,4 +211,16 @@ export function driverAdvice(platform, release = {}) {
     command,
     hardware,
   ].join('\n');
+}
+
+/** What a person has to do on this machine, as exactly as can be told. */
+export function adviceHere() {
+  const release = osRelease();
+  if (process.platform === 'linux' && isDebianLike(release)) {
+    const plan = aptPlan(release, readAptSources(), knownDebianAddresses(release.VERSION_CODENAME ?? ''));
+    if (!plan.problem) {
+      return `WebGPU needs a Vulkan driver. As root, without a graphics card or with one of AMD or Intel:\n${describePlan(plan)}`;
+    }
+  }
+  return driverAdvice(process.platform, release);
 }

@@ -29,8 +29,12 @@ export async function examineAdapter(
   try {
     gpu = await openGpu(toGpuOptions(flags));
   } catch (error) {
-    const advice = error instanceof Error ? error.message : String(error);
-    return { facts: null, findings: [{ name: 'adapter', state: 'missing', value: 'none', advice }] };
+    const message = error instanceof Error ? error.message : String(error);
+    const advice = await driverAdvice();
+    return {
+      facts: null,
+      findings: [{ name: 'adapter', state: 'missing', value: message.split(/[:.] /)[0], advice }],
+    };
   }
   try {
     const { info } = gpu.adapter;
@@ -51,6 +55,12 @@ export async function examineAdapter(
   } finally {
     gpu.close();
   }
+}
+
+/** What to install here: the words of the set-up, which is no module of the library but is packed with it. */
+async function driverAdvice(): Promise<string> {
+  const { adviceHere } = await import(new URL('../../../scripts/lib/driver.mjs', import.meta.url).href);
+  return adviceHere();
 }
 
 /** The lines about an adapter. */

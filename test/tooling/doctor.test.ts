@@ -1,0 +1,76 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe as describeAdapter } from '../../src/cli/doctor/adapter.js';
+import { type AdapterFacts, type DoctorReport, renderReport } from '../../src/cli/doctor/report.js';
+import { run } from '../../src/cli/main.js';
+
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+
+const plain = { green: String, yellow: String, red: String, dim: String };
+
+const facts: AdapterFacts = {
+  description: 'Driver 1.2',
+  vendor: 'maker',
+  architecture: '',
+  device: 'card',
+  kind: 'hardware',
+  features: ['subgroups'],
+  limits: {
+    maxBufferSize: 4 * 2 ** 30,
+    maxStorageBufferBindingSize: 128 * 2 ** 20,
+    maxStorageBuffersPerShaderStage: 8,
+    maxComputeWorkgroupStorageSize: 16384,
+    maxComputeInvocationsPerWorkgroup: 256,
+  },
+  speed: { gflops: 12345.6, firstMs: 3.2, roundTripMs: 0.05 },
+};
+
+describe('what the doctor says', () => {
+  it('tells adapter, features, limits and speed', () => {
+    const values = Object.fromEntries(describeAdapter(facts).map((f) => [f.name, `${f.state}: ${f.value}`]));
+    expect(values.adapter).toBe('ok: maker, card');
+    expect(values.driver).toBe('ok: Driver 1.2');
+    expect(values.kind).toBe('ok: hardware');
+    expect(values.subgroups).toBe('ok: yes');
+    expect(values['shader-f16']).toMatch(/^note: no: /);
+    expect(values.limits).toMatch(
+      /128 MiB a binding, 4 GiB a buffer, 8 buffers .* 256 invocations and 16 KiB/,
+    );
+    expect(values.speed).toMatch(/12346 GFLOP\/s.* 0\.05 ms/);
+  });
+
+  it('says of a software adapter what it means', () => {
+    const kind = describeAdapter({ ...facts, kind: 'software' }).find((f) => f.name === 'kind');
+    expect(kind).toMatchObject({ state: 'note' });
+    expect(kind?.advice).toMatch(/graphics card/);
+  });
+
+  it('puts what to do under what is missing', () => {
+    const report: DoctorReport = {
+      ready: false,
+      findings: [{ name: 'adapter', state: 'missing', value: 'none', advice: 'install this\nand that' }],
+      adapter: null,
+      versions: {},
+    };
+    expect(renderReport(report, plain).split('\n')).toEqual([
+      'missing  adapter  none',
+      '                  → install this',
+      '                    and that',
+      '',
+      'wfr cannot run here yet: see the lines marked "missing".',
+    ]);
+  });
+
+  it('examines this machine', async () => {
+    const printed: string[] = [];
+    vi.spyOn(console, 'log').mockImplementation((text) => void printed.push(text));
+    await run(['doctor', '--json', '--seconds', '0']);
+    const report: DoctorReport = JSON.parse(printed.join('\n'));
+    expect(report.adapter?.limits.maxStorageBufferBindingSize).toBeGreaterThanOrEqual(128 * 2 ** 20);
+    expect(report.adapter?.speed).toBeNull();
+    expect(report.versions.webgpu).toMatch(/^\d+\.\d+/);
+    expect(report.ready).toBe(report.findings.every((f) => f.state !== 'missing'));
+  });
+});
