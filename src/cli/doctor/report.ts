@@ -43,9 +43,10 @@ export function renderReport(report: DoctorReport, paint: Paint): string {
       finding.state
     ];
     lines.push(`${mark}  ${finding.name.padEnd(width)}  ${finding.value}`);
-    for (const line of finding.advice?.split('\n') ?? []) {
-      lines.push(`${' '.repeat(9 + width + 2)}${paint.dim('→')} ${line}`);
-    }
+    const advice = finding.advice?.split('\n') ?? [];
+    advice.forEach((line, i) => {
+      lines.push(`${' '.repeat(9 + width + 2)}${i === 0 ? paint.dim('→') : ' '} ${line}`);
+    });
   }
   lines.push(
     '',
