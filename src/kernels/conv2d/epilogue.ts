@@ -1,0 +1,27 @@
+import type { BufferBinding } from '../../gpu/kernel_call.js';
+import { read, write } from '../tensor.js';
+import type { Conv2dCall } from './types.js';
+
+/** Buffers of the epilogue in vec4 form: bias, slope, residual as present, and the output. */
+export function epilogueBuffers<B>(call: Conv2dCall<B>): BufferBinding<B>[] {
+  const buffers: BufferBinding<B>[] = [];
+  if (call.bias !== undefined)
+    buffers.push({ name: 'bias', ref: call.bias, element: 'vec4<f32>', write: false });
+  if (call.slope !== undefined)
+    buffers.push({ name: 'slope', ref: call.slope, element: 'vec4<f32>', write: false });
+  if (call.residual) buffers.push(read('residual', call.residual));
+  buffers.push(write('y', call.y));
+  return buffers;
+}
+
+/** `fn finish(sum, channelQuad, i)`: y[i] = activation(sum + bias) + residual[i], i counting vec4. */
+export function epilogue<B>(call: Conv2dCall<B>): string {
+  const lines = ['fn finish(sum: vec4<f32>, quad: u32, i: u32) {', '  var v = sum;'];
+  if (call.bias !== undefined) lines.push('  v += bias[quad];');
+  if (call.activation === 'relu') lines.push('  v = max(v, vec4<f32>(0.0));');
+  if (call.activation === 'prelu')
+    lines.push('  v = max(v, vec4<f32>(0.0)) + slope[quad] * min(v, vec4<f32>(0.0));');
+  if (call.residual) lines.push('  v += load_residual(i);');
+  lines.push('  store_y(i, v);', '}');
+  return lines.join('\n');
+}

@@ -1,0 +1,24 @@
+import type { KernelCall } from '../../gpu/kernel_call.js';
+import type { DeviceTraits } from '../../gpu/traits.js';
+import { conv2dDirect } from './direct.js';
+import { conv2dDepthwise, conv2dGrouped } from './grouped.js';
+import { conv2dSubgroup } from './subgroup.js';
+import type { Conv2dCall, Conv2dPlan } from './types.js';
+
+/** The dispatches of y = activation(conv(x, weight) + bias) + residual by the planned variant. */
+export function conv2dForward<B>(
+  call: Conv2dCall<B>,
+  plan: Conv2dPlan,
+  _traits: DeviceTraits,
+): KernelCall<B>[] {
+  switch (plan.variant) {
+    case 'depthwise':
+      return conv2dDepthwise(call, plan.tile.run);
+    case 'grouped':
+      return conv2dGrouped(call);
+    case 'subgroup':
+      return conv2dSubgroup(call, plan);
+    default:
+      return conv2dDirect(call);
+  }
+}
