@@ -1,0 +1,96 @@
+/**
+ * The three nets of MTCNN (Zhang, Zhang, Li & Qiao 2016, "Joint face detection and alignment using multi-task
+ * cascaded convolutional networks"). Input RGB, (v − 127.5)/128, no padding anywhere, pooling in ceil mode.
+ *
+ * State-dict names are `pnet.`, `rnet.` and `onet.` followed by conv1, prelu1, … The first dense layer's columns
+ * are in (C, H, W) order.
+ *
+ * Outputs: `prob` softmax over (background, face); `box` regressions dx1, dy1, dx2, dy2 as fractions of the
+ * box; `points` (O-Net) x1 … x5, y1 … y5 as fractions of the box.
+ */
+import { Graph, type Tensor } from '../graph/graph.js';
+
+/** Side of the window that one P-Net cell sees and the step between cells, in pixels. */
+export const PNET_WINDOW = 12;
+export const PNET_STRIDE = 2;
+export const RNET_SIZE = 24;
+export const ONET_SIZE = 48;
+
+class Builder {
+  constructor(
+    readonly g: Graph,
+    readonly prefix: string,
+  ) {}
+
+  conv(name: string, x: Tensor, outputs: number, kernel: number): Tensor {
+    const weight = this.g.parameter(
+      `${this.prefix}.${name}.weight`,
+      [outputs, x.shape[3], kernel, kernel],
+      'conv',
+    );
+    return this.g.conv2d(x, weight, {
+      bias: this.g.parameter(`${this.prefix}.${name}.bias`, [outputs], 'vector'),
+    });
+  }
+
+  dense(name: string, x: Tensor, outputs: number): Tensor {
+    const features = x.shape.slice(1).reduce((a, b) => a * b, 1);
+    const flatten = x.shape.length === 4 ? { order: 'chw' as const, map: x.shape.slice(1) } : undefined;
+    const weight = this.g.parameter(`${this.prefix}.${name}.weight`, [outputs, features], 'dense', flatten);
+    return this.g.dense(x, weight, this.g.parameter(`${this.prefix}.${name}.bias`, [outputs], 'vector'));
+  }
+
+  prelu(name: string, x: Tensor): Tensor {
+    return this.g.prelu(
+      x,
+      this.g.parameter(`${this.prefix}.${name}.weight`, [x.shape[x.shape.length - 1]], 'vector'),
+    );
+  }
+
+  pool(x: Tensor, kernel: number): Tensor {
+    return this.g.maxPool(x, { kernel, stride: 2, ceil: true });
+  }
+}
+
+/** Fully convolutional: [N, H, W, 3] with H, W ≥ 12 → prob [N, h, w, 2], box [N, h, w, 4], a cell every two pixels. */
+export function pnet([n, h, w]: readonly number[]): Graph {
+  const g = new Graph('pnet');
+  const b = new Builder(g, 'pnet');
+  let x = g.input('x', [n, h, w, 3]);
+  x = b.pool(b.prelu('prelu1', b.conv('conv1', x, 10, 3)), 2);
+  x = b.prelu('prelu2', b.conv('conv2', x, 16, 3));
+  x = b.prelu('prelu3', b.conv('conv3', x, 32, 3));
+  g.output('prob', g.softmax(b.conv('conv4_1', x, 2, 1)));
+  g.output('box', b.conv('conv4_2', x, 4, 1));
+  return g;
+}
+
+/** [N, 24, 24, 3] → prob [N, 2], box [N, 4]. */
+export function rnet([n]: readonly number[]): Graph {
+  const g = new Graph('rnet');
+  const b = new Builder(g, 'rnet');
+  let x = g.input('x', [n, RNET_SIZE, RNET_SIZE, 3]);
+  x = b.pool(b.prelu('prelu1', b.conv('conv1', x, 28, 3)), 3);
+  x = b.pool(b.prelu('prelu2', b.conv('conv2', x, 48, 3)), 3);
+  x = b.prelu('prelu3', b.conv('conv3', x, 64, 2));
+  x = b.prelu('prelu4', b.dense('dense4', x, 128));
+  g.output('prob', g.softmax(b.dense('dense5_1', x, 2)));
+  g.output('box', b.dense('dense5_2', x, 4));
+  return g;
+}
+
+/** [N, 48, 48, 3] → prob [N, 2], box [N, 4], points [N, 10]. */
+export function onet([n]: readonly number[]): Graph {
+  const g = new Graph('onet');
+  const b = new Builder(g, 'onet');
+  let x = g.input('x', [n, ONET_SIZE, ONET_SIZE, 3]);
+  x = b.pool(b.prelu('prelu1', b.conv('conv1', x, 32, 3)), 3);
+  x = b.pool(b.prelu('prelu2', b.conv('conv2', x, 64, 3)), 3);
+  x = b.pool(b.prelu('prelu3', b.conv('conv3', x, 64, 3)), 2);
+  x = b.prelu('prelu4', b.conv('conv4', x, 128, 2));
+  x = b.prelu('prelu5', b.dense('dense5', x, 256));
+  g.output('prob', g.softmax(b.dense('dense6_1', x, 2)));
+  g.output('box', b.dense('dense6_2', x, 4));
+  g.output('points', b.dense('dense6_3', x, 10));
+  return g;
+}
