@@ -18,8 +18,6 @@ export class Program {
     readonly calls: readonly KernelCall<BufferRange>[],
     private readonly steps: readonly Step[],
     private readonly uniforms: GPUBuffer | undefined,
-    /** Byte offset of each call's uniform values. */
-    private readonly uniformOffsets: readonly number[],
   ) {}
 
   /**
@@ -65,13 +63,13 @@ export class Program {
       const bindGroup = gpu.device.createBindGroup({ label: call.label, layout, entries });
       return { pipeline: pipelines[i], bindGroup, workgroups: call.workgroups };
     });
-    return new Program(gpu, calls, steps, uniforms, offsets);
+    return new Program(gpu, calls, steps, uniforms);
   }
 
-  /** Records every call, in order, into one compute pass. */
-  record(encoder: GPUCommandEncoder): void {
+  /** Records calls `from` to `to` (all by default), in order, into one compute pass. */
+  record(encoder: GPUCommandEncoder, from = 0, to = this.steps.length): void {
     const pass = encoder.beginComputePass();
-    for (const step of this.steps) {
+    for (const step of this.steps.slice(from, to)) {
       pass.setPipeline(step.pipeline);
       pass.setBindGroup(0, step.bindGroup);
       pass.dispatchWorkgroups(...step.workgroups);
@@ -90,11 +88,6 @@ export class Program {
       pass.dispatchWorkgroups(...step.workgroups);
       pass.end();
     });
-  }
-
-  /** Replaces the uniform values of one call (same fields), e.g. the size of a picture that changes each run. */
-  setUniforms(index: number, uniforms: KernelCall<unknown>['uniforms']): void {
-    this.gpu.write(this.uniforms!, this.uniformOffsets[index], uniformBytes(uniforms));
   }
 
   destroy(): void {

@@ -1,0 +1,74 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, statSync } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { glob } from 'tinyglobby';
+
+/** Endings of the picture formats that `decodePicture` reads. */
+export const PICTURE_EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.gif', '.bmp'] as const;
+
+export const isPictureName = (name: string): boolean =>
+  (PICTURE_EXTENSIONS as readonly string[]).includes(path.extname(name).toLowerCase());
+
+/**
+ * Writes a file under a temporary name beside it and renames it, so that the final name never holds half a
+ * file. Missing folders are made.
+ */
+export async function writeAtomically(file: string, content: Uint8Array | string): Promise<void> {
+  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+  const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
+  try {
+    await writeFile(temporary, content);
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+export interface Input {
+  path: string;
+  /** Path relative to the folder or pattern it was found through; the file's name for a file given by name. */
+  relative: string;
+}
+
+export interface Inputs {
+  files: Input[];
+  /** Arguments that named nothing, with the reason. */
+  problems: { path: string; reason: string }[];
+}
+
+const byName = new Intl.Collator('en', { numeric: true });
+
+/** Expands files, folders (recursive) and globs to picture files, each once, in natural order. */
+export async function expandInputs(args: readonly string[]): Promise<Inputs> {
+  const found = new Map<string, Input>();
+  const problems: Inputs['problems'] = [];
+  const add = (file: string, relative: string) => {
+    const key = path.resolve(file);
+    if (!found.has(key)) found.set(key, { path: file, relative });
+  };
+  for (const argument of args) {
+    if (existsSync(argument)) {
+      if (statSync(argument).isDirectory()) {
+        const names = (
+          await glob('**/*', { cwd: argument, dot: false, onlyFiles: true, expandDirectories: false })
+        ).filter(isPictureName);
+        if (names.length === 0) problems.push({ path: argument, reason: 'the folder holds no pictures' });
+        for (const name of names.sort(byName.compare)) add(path.join(argument, name), name);
+      } else add(argument, path.basename(argument));
+      continue;
+    }
+    const isGlob = /[*?[{]/.test(argument);
+    const names = isGlob
+      ? (await glob(argument, { onlyFiles: true, expandDirectories: false })).filter(isPictureName)
+      : [];
+    if (names.length === 0)
+      problems.push({
+        path: argument,
+        reason: isGlob ? 'the pattern matches no picture' : 'no such file or folder',
+      });
+    for (const name of names.sort(byName.compare)) add(name, path.basename(name));
+  }
+  return { files: [...found.values()], problems };
+}
