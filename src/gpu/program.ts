@@ -18,6 +18,8 @@ export class Program {
     readonly calls: readonly KernelCall<BufferRange>[],
     private readonly steps: readonly Step[],
     private readonly uniforms: GPUBuffer | undefined,
+    /** Byte offset of each call's uniform values. */
+    private readonly uniformOffsets: readonly number[],
   ) {}
 
   /**
@@ -63,7 +65,7 @@ export class Program {
       const bindGroup = gpu.device.createBindGroup({ label: call.label, layout, entries });
       return { pipeline: pipelines[i], bindGroup, workgroups: call.workgroups };
     });
-    return new Program(gpu, calls, steps, uniforms);
+    return new Program(gpu, calls, steps, uniforms, offsets);
   }
 
   /** Records calls `from` to `to` (all by default), in order, into one compute pass. */
@@ -88,6 +90,11 @@ export class Program {
       pass.dispatchWorkgroups(...step.workgroups);
       pass.end();
     });
+  }
+
+  /** Replaces the uniform values of one call (same fields), e.g. the length of a loop that is being measured. */
+  setUniforms(index: number, uniforms: KernelCall<unknown>['uniforms']): void {
+    this.gpu.write(this.uniforms!, this.uniformOffsets[index], uniformBytes(uniforms));
   }
 
   destroy(): void {

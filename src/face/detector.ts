@@ -1,0 +1,212 @@
+import type { BufferRange, Gpu } from '../gpu/gpu.js';
+import { Program } from '../gpu/program.js';
+import type { Executable } from '../graph/executable.js';
+import { Model } from '../graph/model.js';
+import { resizeRectangles } from '../kernels/picture/resize.js';
+import { unpad } from '../kernels/tensor.js';
+import type { Picture } from '../media/picture.js';
+import { ONET_SIZE, onet, pnet, RNET_SIZE, rnet } from '../nets/mtcnn.js';
+import type { StateDict } from '../weights/state_dict.js';
+import { type Box, calibrate, cellBox, nonMaximumSuppression, pixelsOf, type Regression, type ScoredBox, toSquare } from './boxes.js';
+import { FaceError } from './errors.js';
+import { GpuPicture } from './gpu_picture.js';
+import { type Candidate, Pyramid } from './pyramid.js';
+
+export interface DetectOptions {
+  /** Faces smaller than this many pixels are not looked for. Default 20. */
+  minFace?: number;
+  /** Ratio of successive pyramid levels. Default 0.709. */
+  factor?: number;
+  /** Score that a candidate must reach in P-, R- and O-Net. Default 0.6, 0.7, 0.7. */
+  thresholds?: readonly [number, number, number];
+}
+
+/** A face in pixels of the picture. The box may reach outside it where the face is cut off by the border. */
+export interface Face {
+  box: Box;
+  /** 0…1, O-Net's softmax. */
+  score: number;
+  /** Left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them. */
+  landmarks: readonly (readonly [number, number])[];
+}
+
+const NORMALISATION = { mean: 127.5, scale: 1 / 128 };
+/** Batch sizes that are compiled; a last part is filled up with empty work. */
+const RNET_BATCHES = [16, 64, 256];
+const ONET_BATCHES = [4, 16, 64];
+/** More than any picture of people needs; the best go on, so that memory and time stay bounded. */
+const MAX_CANDIDATES = 8192;
+
+/**
+ * Face detection by MTCNN (Zhang et al. 2016): P-Net over an image pyramid proposes, R-Net and O-Net refine.
+ * The picture crosses to the GPU once; between the stages only scores, boxes and points come back.
+ */
+export class Mtcnn {
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly pyramid: Pyramid,
+    private readonly rnet: Model,
+    private readonly onet: Model,
+    private readonly rectangles: BufferRange,
+  ) {}
+
+  /** @throws WeightsError or WfrError when the weights are not an MTCNN's. */
+  static create(gpu: Gpu, weights: { state: StateDict }): Mtcnn {
+    if (!weights.state.has('pnet.conv1.weight')) throw new FaceError('These weights are not an MTCNN detector.');
+    const size = RNET_BATCHES[RNET_BATCHES.length - 1] * 16;
+    const rectangles = { buffer: gpu.createStorage(size, 'rectangles'), offset: 0, size };
+    return new Mtcnn(
+      gpu,
+      new Pyramid(gpu, new Model(gpu, pnet, weights.state, { cachedSizes: 48 })),
+      new Model(gpu, rnet, weights.state),
+      new Model(gpu, onet, weights.state),
+      rectangles,
+    );
+  }
+
+  /** @returns faces, best score first; an empty list where there is none. */
+  async detect(input: Picture | GpuPicture, options: DetectOptions = {}): Promise<Face[]> {
+    const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+    try {
+      const [p, r, o] = options.thresholds ?? [0.6, 0.7, 0.7];
+      const minFace = (options.minFace ?? 20) / picture.scale;
+      const candidates = await this.pyramid.candidates(picture, minFace, options.factor ?? 0.709, p);
+      const refined = await this.refine(picture, propose(candidates), r);
+      return (await this.finish(picture, refined, o)).map((face) => enlarge(face, picture.scale));
+    } finally {
+      if (picture !== input) picture.destroy();
+    }
+  }
+
+  /** R-Net: rejects most candidates and calibrates the rest. */
+  private async refine(picture: GpuPicture, boxes: readonly Box[], threshold: number): Promise<ScoredBox[]> {
+    const found: ScoredBox[] = [];
+    const regressions: Regression[] = [];
+    const { kept, outputs } = await this.classify(this.rnet, picture, boxes, RNET_SIZE, RNET_BATCHES, ['prob', 'box']);
+    for (const [i, box] of kept.entries()) {
+      const score = outputs.prob[2 * i + 1];
+      if (score <= threshold) continue;
+      found.push({ ...box, score });
+      regressions.push(quadruple(outputs.box, i));
+    }
+    return nonMaximumSuppression(found, 0.7).map((i) => ({ ...toSquare(calibrate(found[i], regressions[i], 1)), score: found[i].score }));
+  }
+
+  /** O-Net: the final score, box and five points. */
+  private async finish(picture: GpuPicture, boxes: readonly Box[], threshold: number): Promise<Face[]> {
+    const faces: { box: ScoredBox; landmarks: [number, number][] }[] = [];
+    const { kept, outputs } = await this.classify(this.onet, picture, boxes, ONET_SIZE, ONET_BATCHES, ['prob', 'box', 'points']);
+    for (const [i, box] of kept.entries()) {
+      const score = outputs.prob[2 * i + 1];
+      if (score <= threshold) continue;
+      const w = box.x2 - box.x1 + 1;
+      const h = box.y2 - box.y1 + 1;
+      const landmarks = Array.from({ length: 5 }, (_, k): [number, number] => [
+        w * outputs.points[10 * i + k] + box.x1 - 1,
+        h * outputs.points[10 * i + 5 + k] + box.y1 - 1,
+      ]);
+      faces.push({ box: { ...calibrate(box, quadruple(outputs.box, i), 1), score }, landmarks });
+    }
+    const boxesOnly = faces.map((f) => f.box);
+    return nonMaximumSuppression(boxesOnly, 0.7, 'min').map((i) => {
+      const { score, ...box } = faces[i].box;
+      return { box, score, landmarks: faces[i].landmarks };
+    });
+  }
+
+  /** Cuts boxes out and runs a net over them in batches of few fixed sizes. */
+  private async classify(
+    model: Model,
+    picture: GpuPicture,
+    boxes: readonly Box[],
+    size: number,
+    batches: readonly number[],
+    names: readonly string[],
+  ): Promise<{ kept: Box[]; outputs: Record<string, Float32Array> }> {
+    const kept: Box[] = [];
+    const pixels: (readonly [number, number, number, number])[] = [];
+    for (const box of boxes) {
+      const inside = pixelsOf(box, picture.width, picture.height);
+      if (!inside) continue;
+      kept.push(box);
+      pixels.push(inside);
+    }
+    const parts: Record<string, Float32Array>[] = [];
+    const largest = batches[batches.length - 1];
+    for (let at = 0; at < kept.length; at += largest) {
+      const part = pixels.slice(at, at + largest);
+      const batch = batches.find((b) => b >= part.length) ?? largest;
+      const executable = await model.at([batch, size, size, 3]);
+      parts.push(await this.runBatch(executable, picture, part, names));
+    }
+    const outputs = Object.fromEntries(names.map((n) => [n, concatenate(parts.map((p) => p[n]))]));
+    return { kept, outputs };
+  }
+
+  private async runBatch(executable: Executable, picture: GpuPicture, part: readonly (readonly number[])[], names: readonly string[]) {
+    const x = executable.inputs.get('x')!;
+    // Rows past the part keep a one-pixel rectangle: their results are dropped.
+    const rectangles = new Uint32Array(x.shape[0] * 4).map((_, i) => part[i >> 2]?.[i & 3] ?? (i & 2) >> 1);
+    this.gpu.write(this.rectangles.buffer, 0, rectangles);
+    const crop = await Program.create(this.gpu, resizeRectangles(picture.operand, this.rectangles, x, NORMALISATION));
+    try {
+      const wanted = names.map((n) => executable.outputs.get(n)!);
+      const bytes = await this.gpu.runAndRead(
+        (encoder) => {
+          crop.record(encoder);
+          executable.record(encoder);
+        },
+        wanted.map((o) => o.ref),
+      );
+      return Object.fromEntries(
+        names.map((n, k) => {
+          const values = unpad(new Float32Array(bytes[k]), wanted[k].shape);
+          return [n, values.subarray(0, (values.length / x.shape[0]) * part.length)];
+        }),
+      );
+    } finally {
+      crop.destroy();
+    }
+  }
+
+  async destroy(): Promise<void> {
+    this.gpu.destroyBuffer(this.rectangles.buffer);
+    await Promise.all([this.pyramid.destroy(), this.rnet.destroy(), this.onet.destroy()]);
+  }
+}
+
+/** P-Net's cells → square boxes: suppression within each level, then across, then calibration. */
+function propose(candidates: readonly Candidate[]): Box[] {
+  const levels = new Map<number, Candidate[]>();
+  for (const c of candidates) {
+    const level = levels.get(c.level);
+    if (level) level.push(c);
+    else levels.set(c.level, [c]);
+  }
+  const boxes: (ScoredBox & { regression: Regression })[] = [];
+  for (const level of levels.values()) {
+    const found = level.map((c) => ({ ...cellBox(c.x, c.y, c.scale), score: c.score, regression: c.regression }));
+    for (const i of nonMaximumSuppression(found, 0.5)) boxes.push(found[i]);
+  }
+  return nonMaximumSuppression(boxes, 0.7)
+    .slice(0, MAX_CANDIDATES)
+    .map((i) => toSquare(calibrate(boxes[i], boxes[i].regression, 0)));
+}
+
+const quadruple = (values: Float32Array, i: number): Regression => [values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]];
+
+function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
+}
+
+function enlarge({ box, score, landmarks }: Face, scale: number): Face {
+  if (scale === 1) return { box, score, landmarks };
+  const big = { x1: box.x1 * scale, y1: box.y1 * scale, x2: box.x2 * scale, y2: box.y2 * scale };
+  return { box: big, score, landmarks: landmarks.map(([x, y]) => [x * scale, y * scale] as const) };
+}
