@@ -1,0 +1,144 @@
+import type { BufferRange, Gpu } from '../gpu/gpu.js';
+import { Program } from '../gpu/program.js';
+import type { Executable } from '../graph/executable.js';
+import { Model } from '../graph/model.js';
+import { type ChannelOrder, warpFaces } from '../kernels/picture/warp.js';
+import { unpad } from '../kernels/tensor.js';
+import type { Picture } from '../media/picture.js';
+import { type Recogniser, recogniserOf } from '../nets/registry.js';
+import type { Weights } from '../weights/convert.js';
+import { type Affine, invert, type Points, similarity, templateFor } from './align.js';
+import { FaceError } from './errors.js';
+import { GpuPicture } from './gpu_picture.js';
+
+export interface EmbedderOptions {
+  /** Add the embedding of the mirror image before normalising. Default true. */
+  flip?: boolean;
+  /** Storage of maps and convolution weights. Default f32. */
+  precision?: 'f32' | 'f16';
+}
+
+/** Faces a batch; a last part is filled up with empty work. With flip each face is two rows. */
+const BATCHES = [1, 4, 16];
+const IDENTITY: Affine = [1, 0, 0, 0, 1, 0];
+
+/** Turns faces into unit vectors: aligned by their landmarks on the GPU, batched, e = f(x) + f(mirror x). */
+export class Embedder {
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly net: Recogniser,
+    private readonly model: Model,
+    private readonly maps: BufferRange,
+    readonly flip: boolean,
+  ) {}
+
+  /** @throws WeightsError or FaceError when the weights are no recogniser's. */
+  static create(gpu: Gpu, weights: Weights, options: EmbedderOptions = {}): Embedder {
+    const net = recogniserOf(weights.metadata.net, weights.metadata);
+    if (!net) throw new FaceError(`Weights of net ${weights.metadata.net} do not recognise faces: a mobilefacenet or an iresnet is needed.`);
+    const model = new Model(gpu, net.build, weights.state, { precision: options.precision });
+    const size = BATCHES[BATCHES.length - 1] * 32;
+    const maps = { buffer: gpu.createStorage(size, 'alignment'), offset: 0, size };
+    return new Embedder(gpu, net, model, maps, options.flip ?? true);
+  }
+
+  /** Length of an embedding. */
+  get dimension(): number {
+    return this.net.dimension;
+  }
+
+  get inputSize(): { height: number; width: number } {
+    return { height: this.net.height, width: this.net.width };
+  }
+
+  /**
+   * @param landmarks five points a face, in pixels of the picture.
+   * @returns one unit vector a face, in the same order.
+   */
+  async embed(input: Picture | GpuPicture, landmarks: readonly Points[]): Promise<Float32Array[]> {
+    if (landmarks.length === 0) return [];
+    const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+    try {
+      const template = templateFor(this.net.height, this.net.width);
+      const maps = landmarks.map((points) => {
+        const scaled = points.map(([x, y]) => [x / picture.scale, y / picture.scale] as const);
+        return invert(similarity(scaled, template));
+      });
+      return await this.embedMapped(picture, maps);
+    } finally {
+      if (picture !== input) picture.destroy();
+    }
+  }
+
+  /**
+   * Faces that are aligned already. A picture of another size than the net's is centred on it: 112×112 for a
+   * 112×96 net loses 8 pixels either side.
+   */
+  async embedAligned(pictures: readonly Picture[]): Promise<Float32Array[]> {
+    const embeddings: Float32Array[] = [];
+    for (const p of pictures) {
+      const picture = GpuPicture.upload(this.gpu, p);
+      try {
+        const shift: Affine = [1, 0, (p.width - this.net.width) / 2, 0, 1, (p.height - this.net.height) / 2];
+        const isExact = p.width === this.net.width && p.height === this.net.height;
+        embeddings.push(...(await this.embedMapped(picture, [isExact ? IDENTITY : shift])));
+      } finally {
+        picture.destroy();
+      }
+    }
+    return embeddings;
+  }
+
+  private async embedMapped(picture: GpuPicture, maps: readonly Affine[]): Promise<Float32Array[]> {
+    const embeddings: Float32Array[] = [];
+    const largest = BATCHES[BATCHES.length - 1];
+    for (let at = 0; at < maps.length; at += largest) {
+      const part = maps.slice(at, at + largest);
+      const batch = BATCHES.find((b) => b >= part.length) ?? largest;
+      const rows = this.flip ? 2 * batch : batch;
+      const executable = await this.model.at([rows, this.net.height, this.net.width, this.net.channels]);
+      embeddings.push(...(await this.runBatch(executable, picture, part)));
+    }
+    return embeddings;
+  }
+
+  private async runBatch(executable: Executable, picture: GpuPicture, part: readonly Affine[]): Promise<Float32Array[]> {
+    const x = executable.inputs.get('x')!;
+    const rows = x.shape[0];
+    const batch = this.flip ? rows / 2 : rows;
+    const maps = new Float32Array(batch * 8);
+    for (let i = 0; i < batch; i++) maps.set(part[i] ?? IDENTITY, i * 8);
+    this.gpu.write(this.maps.buffer, 0, maps);
+    const { mean, scale, order } = this.net.preprocessing;
+    const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip };
+    const warp = await Program.create(this.gpu, warpFaces(picture.operand, this.maps, x, options));
+    try {
+      const output = executable.outputs.get('embedding')!;
+      const [bytes] = await this.gpu.runAndRead(
+        (encoder) => {
+          warp.record(encoder);
+          executable.record(encoder);
+        },
+        [output.ref],
+      );
+      const values = unpad(new Float32Array(bytes), output.shape);
+      return part.map((_, i) => this.combine(values, i, batch));
+    } finally {
+      warp.destroy();
+    }
+  }
+
+  /** Adds the mirror image's embedding and normalises to length one. */
+  private combine(values: Float32Array, i: number, batch: number): Float32Array {
+    const d = this.dimension;
+    const out = values.slice(i * d, (i + 1) * d);
+    if (this.flip) for (let k = 0; k < d; k++) out[k] += values[(batch + i) * d + k];
+    const norm = Math.max(Math.hypot(...out), 1e-12);
+    return out.map((v) => v / norm);
+  }
+
+  async destroy(): Promise<void> {
+    this.gpu.destroyBuffer(this.maps.buffer);
+    await this.model.destroy();
+  }
+}
