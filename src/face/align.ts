@@ -31,7 +31,8 @@ export function templateFor(height: number, width: number): Points {
  * centred points p, q, the rotation and scale are Σ(p·q, p×q)/Σ|p|².
  */
 export function similarity(from: Points, to: Points): Affine {
-  const centre = (points: Points) => points.reduce((s, [x, y]) => [s[0] + x / points.length, s[1] + y / points.length], [0, 0]);
+  const centre = (points: Points) =>
+    points.reduce((s, [x, y]) => [s[0] + x / points.length, s[1] + y / points.length], [0, 0]);
   const [px, py] = centre(from);
   const [qx, qy] = centre(to);
   let dot = 0;

@@ -36,7 +36,11 @@ function intersection(a: Box, b: Box, one: number): number {
  * @param measure `union`: intersection over union; `min`: over the smaller box, with inclusive borders.
  * @returns indices that stay, best first; equal scores keep their order.
  */
-export function nonMaximumSuppression(boxes: readonly ScoredBox[], threshold: number, measure: 'union' | 'min' = 'union'): number[] {
+export function nonMaximumSuppression(
+  boxes: readonly ScoredBox[],
+  threshold: number,
+  measure: 'union' | 'min' = 'union',
+): number[] {
   const order = boxes.map((_, i) => i).sort((a, b) => boxes[b].score - boxes[a].score || a - b);
   const kept: number[] = [];
   const gone = new Uint8Array(boxes.length);
@@ -84,7 +88,11 @@ export function cellBox(x: number, y: number, scale: number): Box {
 }
 
 /** Pixels [x0, x1) × [y0, y1) of a box inside the picture, or undefined where nothing is left. */
-export function pixelsOf(b: Box, width: number, height: number): readonly [number, number, number, number] | undefined {
+export function pixelsOf(
+  b: Box,
+  width: number,
+  height: number,
+): readonly [number, number, number, number] | undefined {
   // Coordinates count from one here, and the upper borders are inclusive.
   const x0 = Math.max(1, Math.trunc(b.x1)) - 1;
   const y0 = Math.max(1, Math.trunc(b.y1)) - 1;

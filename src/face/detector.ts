@@ -7,7 +7,16 @@ import { unpad } from '../kernels/tensor.js';
 import type { Picture } from '../media/picture.js';
 import { ONET_SIZE, onet, pnet, RNET_SIZE, rnet } from '../nets/mtcnn.js';
 import type { StateDict } from '../weights/state_dict.js';
-import { type Box, calibrate, cellBox, nonMaximumSuppression, pixelsOf, type Regression, type ScoredBox, toSquare } from './boxes.js';
+import {
+  type Box,
+  calibrate,
+  cellBox,
+  nonMaximumSuppression,
+  pixelsOf,
+  type Regression,
+  type ScoredBox,
+  toSquare,
+} from './boxes.js';
 import { FaceError } from './errors.js';
 import { GpuPicture } from './gpu_picture.js';
 import { type Candidate, Pyramid } from './pyramid.js';
@@ -52,7 +61,8 @@ export class Mtcnn {
 
   /** @throws WeightsError or WfrError when the weights are not an MTCNN's. */
   static create(gpu: Gpu, weights: { state: StateDict }): Mtcnn {
-    if (!weights.state.has('pnet.conv1.weight')) throw new FaceError('These weights are not an MTCNN detector.');
+    if (!weights.state.has('pnet.conv1.weight'))
+      throw new FaceError('These weights are not an MTCNN detector.');
     const size = RNET_BATCHES[RNET_BATCHES.length - 1] * 16;
     const rectangles = { buffer: gpu.createStorage(size, 'rectangles'), offset: 0, size };
     return new Mtcnn(
@@ -82,20 +92,30 @@ export class Mtcnn {
   private async refine(picture: GpuPicture, boxes: readonly Box[], threshold: number): Promise<ScoredBox[]> {
     const found: ScoredBox[] = [];
     const regressions: Regression[] = [];
-    const { kept, outputs } = await this.classify(this.rnet, picture, boxes, RNET_SIZE, RNET_BATCHES, ['prob', 'box']);
+    const { kept, outputs } = await this.classify(this.rnet, picture, boxes, RNET_SIZE, RNET_BATCHES, [
+      'prob',
+      'box',
+    ]);
     for (const [i, box] of kept.entries()) {
       const score = outputs.prob[2 * i + 1];
       if (score <= threshold) continue;
       found.push({ ...box, score });
       regressions.push(quadruple(outputs.box, i));
     }
-    return nonMaximumSuppression(found, 0.7).map((i) => ({ ...toSquare(calibrate(found[i], regressions[i], 1)), score: found[i].score }));
+    return nonMaximumSuppression(found, 0.7).map((i) => ({
+      ...toSquare(calibrate(found[i], regressions[i], 1)),
+      score: found[i].score,
+    }));
   }
 
   /** O-Net: the final score, box and five points. */
   private async finish(picture: GpuPicture, boxes: readonly Box[], threshold: number): Promise<Face[]> {
     const faces: { box: ScoredBox; landmarks: [number, number][] }[] = [];
-    const { kept, outputs } = await this.classify(this.onet, picture, boxes, ONET_SIZE, ONET_BATCHES, ['prob', 'box', 'points']);
+    const { kept, outputs } = await this.classify(this.onet, picture, boxes, ONET_SIZE, ONET_BATCHES, [
+      'prob',
+      'box',
+      'points',
+    ]);
     for (const [i, box] of kept.entries()) {
       const score = outputs.prob[2 * i + 1];
       if (score <= threshold) continue;
@@ -143,12 +163,20 @@ export class Mtcnn {
     return { kept, outputs };
   }
 
-  private async runBatch(executable: Executable, picture: GpuPicture, part: readonly (readonly number[])[], names: readonly string[]) {
+  private async runBatch(
+    executable: Executable,
+    picture: GpuPicture,
+    part: readonly (readonly number[])[],
+    names: readonly string[],
+  ) {
     const x = executable.inputs.get('x')!;
     // Rows past the part keep a one-pixel rectangle: their results are dropped.
     const rectangles = new Uint32Array(x.shape[0] * 4).map((_, i) => part[i >> 2]?.[i & 3] ?? (i & 2) >> 1);
     this.gpu.write(this.rectangles.buffer, 0, rectangles);
-    const crop = await Program.create(this.gpu, resizeRectangles(picture.operand, this.rectangles, x, NORMALISATION));
+    const crop = await Program.create(
+      this.gpu,
+      resizeRectangles(picture.operand, this.rectangles, x, NORMALISATION),
+    );
     try {
       const wanted = names.map((n) => executable.outputs.get(n)!);
       const bytes = await this.gpu.runAndRead(
@@ -185,7 +213,11 @@ function propose(candidates: readonly Candidate[]): Box[] {
   }
   const boxes: (ScoredBox & { regression: Regression })[] = [];
   for (const level of levels.values()) {
-    const found = level.map((c) => ({ ...cellBox(c.x, c.y, c.scale), score: c.score, regression: c.regression }));
+    const found = level.map((c) => ({
+      ...cellBox(c.x, c.y, c.scale),
+      score: c.score,
+      regression: c.regression,
+    }));
     for (const i of nonMaximumSuppression(found, 0.5)) boxes.push(found[i]);
   }
   return nonMaximumSuppression(boxes, 0.7)
@@ -193,7 +225,12 @@ function propose(candidates: readonly Candidate[]): Box[] {
     .map((i) => toSquare(calibrate(boxes[i], boxes[i].regression, 0)));
 }
 
-const quadruple = (values: Float32Array, i: number): Regression => [values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]];
+const quadruple = (values: Float32Array, i: number): Regression => [
+  values[4 * i],
+  values[4 * i + 1],
+  values[4 * i + 2],
+  values[4 * i + 3],
+];
 
 function concatenate(parts: readonly Float32Array[]): Float32Array {
   const out = new Float32Array(parts.reduce((n, p) => n + p.length, 0));

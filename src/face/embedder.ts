@@ -35,7 +35,10 @@ export class Embedder {
   /** @throws WeightsError or FaceError when the weights are no recogniser's. */
   static create(gpu: Gpu, weights: Weights, options: EmbedderOptions = {}): Embedder {
     const net = recogniserOf(weights.metadata.net, weights.metadata);
-    if (!net) throw new FaceError(`Weights of net ${weights.metadata.net} do not recognise faces: a mobilefacenet or an iresnet is needed.`);
+    if (!net)
+      throw new FaceError(
+        `Weights of net ${weights.metadata.net} do not recognise faces: a mobilefacenet or an iresnet is needed.`,
+      );
     const model = new Model(gpu, net.build, weights.state, { precision: options.precision });
     const size = BATCHES[BATCHES.length - 1] * 32;
     const maps = { buffer: gpu.createStorage(size, 'alignment'), offset: 0, size };
@@ -102,7 +105,11 @@ export class Embedder {
     return embeddings;
   }
 
-  private async runBatch(executable: Executable, picture: GpuPicture, part: readonly Affine[]): Promise<Float32Array[]> {
+  private async runBatch(
+    executable: Executable,
+    picture: GpuPicture,
+    part: readonly Affine[],
+  ): Promise<Float32Array[]> {
     const x = executable.inputs.get('x')!;
     const rows = x.shape[0];
     const batch = this.flip ? rows / 2 : rows;

@@ -23,7 +23,11 @@ export class GpuPicture {
       scale *= 2;
     }
     const buffer = gpu.createStorage(width * height * 4, 'picture', data);
-    return new GpuPicture(gpu, { ref: { buffer, offset: 0, size: width * height * 4 }, width, height }, scale);
+    return new GpuPicture(
+      gpu,
+      { ref: { buffer, offset: 0, size: width * height * 4 }, width, height },
+      scale,
+    );
   }
 
   get width(): number {
@@ -49,7 +53,13 @@ export function halve({ width, height, data }: Picture): Picture {
       const from = (2 * y * width + 2 * x) * 4;
       const to = (y * w + x) * 4;
       for (let c = 0; c < 4; c++) {
-        out[to + c] = (data[from + c] + data[from + 4 + c] + data[from + width * 4 + c] + data[from + width * 4 + 4 + c] + 2) >> 2;
+        out[to + c] =
+          (data[from + c] +
+            data[from + 4 + c] +
+            data[from + width * 4 + c] +
+            data[from + width * 4 + 4 + c] +
+            2) >>
+          2;
       }
     }
   }

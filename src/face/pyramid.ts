@@ -48,14 +48,23 @@ export class Pyramid {
     private readonly gpu: Gpu,
     private readonly pnet: Model,
   ) {
-    const make = (size: number, label: string): BufferRange => ({ buffer: gpu.createStorage(size, label), offset: 0, size });
+    const make = (size: number, label: string): BufferRange => ({
+      buffer: gpu.createStorage(size, label),
+      offset: 0,
+      size,
+    });
     this.#found = make(16, 'candidates found');
     this.#list = make(FIRST_CAPACITY * ENTRY_BYTES, 'candidates');
     this.#whole = make(16, 'whole picture');
   }
 
   /** @returns every cell of every level whose score reaches the threshold, in a fixed order. */
-  async candidates(picture: GpuPicture, minFace: number, factor: number, threshold: number): Promise<Candidate[]> {
+  async candidates(
+    picture: GpuPicture,
+    minFace: number,
+    factor: number,
+    threshold: number,
+  ): Promise<Candidate[]> {
     const tiles = tilesOf(picture, minFace, factor);
     if (tiles.length === 0) return [];
     const executables: Executable[] = [];
@@ -69,7 +78,13 @@ export class Pyramid {
     }
   }
 
-  private async run(picture: GpuPicture, tiles: readonly Tile[], executables: readonly Executable[], threshold: number, capacity: number): Promise<[number, Float32Array]> {
+  private async run(
+    picture: GpuPicture,
+    tiles: readonly Tile[],
+    executables: readonly Executable[],
+    threshold: number,
+    capacity: number,
+  ): Promise<[number, Float32Array]> {
     const calls = tiles.flatMap((t, i): KernelCall<BufferRange>[] => {
       const { inputs, outputs } = executables[i];
       const part = { height: t.height, width: t.width, top: t.top, left: t.left };
@@ -77,7 +92,11 @@ export class Pyramid {
       return [
         ...resizeRectangles(picture.operand, this.#whole, inputs.get('x')!, normalisation, part),
         ...compactCandidates(outputs.get('prob')!, outputs.get('box')!, this.#found, this.#list, {
-          threshold, level: t.level, capacity, left: t.left / PNET_STRIDE, top: t.top / PNET_STRIDE,
+          threshold,
+          level: t.level,
+          capacity,
+          left: t.left / PNET_STRIDE,
+          top: t.top / PNET_STRIDE,
         }),
       ];
     });
@@ -119,7 +138,8 @@ function tilesOf(picture: GpuPicture, minFace: number, factor: number): Tile[] {
     const height = Math.trunc(picture.height * scale + 1);
     const width = Math.trunc(picture.width * scale + 1);
     for (const [top, tileHeight] of spans(height)) {
-      for (const [left, tileWidth] of spans(width)) tiles.push({ level, scale, height, width, top, left, tileHeight, tileWidth });
+      for (const [left, tileWidth] of spans(width))
+        tiles.push({ level, scale, height, width, top, left, tileHeight, tileWidth });
     }
   }
   return tiles;
@@ -130,7 +150,8 @@ function spans(length: number): [number, number][] {
   const step = TILE_CELLS * PNET_STRIDE;
   const out: [number, number][] = [];
   let begin = 0;
-  for (; length - begin > step + 2 * PNET_WINDOW; begin += step) out.push([begin, step + PNET_WINDOW - PNET_STRIDE]);
+  for (; length - begin > step + 2 * PNET_WINDOW; begin += step)
+    out.push([begin, step + PNET_WINDOW - PNET_STRIDE]);
   out.push([begin, length - begin]);
   return out;
 }
@@ -140,7 +161,14 @@ function decode(entries: Float32Array, tiles: readonly Tile[]): Candidate[] {
   const found: Candidate[] = [];
   for (let i = 0; i < entries.length; i += 8) {
     const [x, y, score, level, ...regression] = entries.subarray(i, i + 8);
-    found.push({ x, y, score, level, scale: scales.get(level)!, regression: regression as unknown as Regression });
+    found.push({
+      x,
+      y,
+      score,
+      level,
+      scale: scales.get(level)!,
+      regression: regression as unknown as Regression,
+    });
   }
   // The GPU gathers in no order; equal scores must fall the same way in every run.
   return found.sort((a, b) => a.level - b.level || b.score - a.score || a.y - b.y || a.x - b.x);
