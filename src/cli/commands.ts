@@ -18,6 +18,31 @@ export interface CommandEntry {
  */
 export const commands: readonly CommandEntry[] = [
   {
+    name: 'annotate',
+    summary: 'find the faces in pictures, name those in a facebank, draw boxes and names',
+    load: () => import('./commands/annotate.js'),
+  },
+  {
+    name: 'detect',
+    summary: 'boxes, landmarks and scores of the faces in pictures',
+    load: () => import('./commands/detect.js'),
+  },
+  {
+    name: 'verify',
+    summary: 'do two pictures show the same person?',
+    load: () => import('./commands/verify.js'),
+  },
+  {
+    name: 'bank',
+    summary: 'keep a facebank: add, list, remove, check',
+    load: () => import('./commands/bank.js'),
+  },
+  {
+    name: 'align',
+    summary: 'cut out and align the main face of every picture, for training',
+    load: () => import('./commands/align.js'),
+  },
+  {
     name: 'doctor',
     summary: 'show what wfr finds on this machine, and what to do about what is missing',
     load: () => import('./commands/doctor.js'),
