@@ -43,6 +43,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/align.js'),
   },
   {
+    name: 'weights',
+    summary: 'list, download, inspect and convert weights, or export a net to ONNX',
+    load: () => import('./commands/weights.js'),
+  },
+  {
     name: 'doctor',
     summary: 'show what wfr finds on this machine, and what to do about what is missing',
     load: () => import('./commands/doctor.js'),

@@ -41,3 +41,29 @@ export function progress(total: number, unit: string, stream: NodeJS.WriteStream
     stop: () => bar.stop(),
   };
 }
+
+export interface BytesProgress {
+  update(done: number, total: number): void;
+  stop(): void;
+}
+
+/** A bar for a download, in megabytes, with the time that is left. */
+export function bytesProgress(stream: NodeJS.WriteStream = process.stderr): BytesProgress {
+  let bar: SingleBar | undefined;
+  const megabytes = (bytes: number) => Number((bytes / 1e6).toFixed(1));
+  return {
+    update(done, total) {
+      if (!stream.isTTY) return;
+      if (!bar) {
+        const format = '{bar} {value}/{total} MB, {eta_formatted} left';
+        bar = new SingleBar(
+          { format, stream, clearOnComplete: true, hideCursor: true, gracefulExit: false },
+          Presets.shades_classic,
+        );
+        bar.start(megabytes(total), 0);
+      }
+      bar.update(megabytes(done));
+    },
+    stop: () => bar?.stop(),
+  };
+}

@@ -13,14 +13,14 @@ export interface Recogniser {
   preprocessing: { mean: number; scale: number; order: 'rgb' | 'bgr' | 'gray' };
 }
 
-interface Description {
+export interface RecogniserDescription {
   config?: Record<string, unknown>;
   input?: { height: number; width: number };
   preprocessing?: Recogniser['preprocessing'];
 }
 
 /** @returns undefined when the name is no recogniser's. */
-export function recogniserOf(net: string, d: Description): Recogniser | undefined {
+export function recogniserOf(net: string, d: RecogniserDescription): Recogniser | undefined {
   const { height, width } = d.input ?? { height: 112, width: 112 };
   const preprocessing = d.preprocessing ?? { mean: 127.5, scale: 1 / 127.5, order: 'rgb' as const };
   const common = { height, width, channels: preprocessing.order === 'gray' ? 1 : 3, preprocessing };

@@ -6,6 +6,7 @@ import { text } from './formats/pickle.js';
 import { looksLikeSafetensors, readSafetensors } from './formats/safetensors.js';
 import { findStateDict, looksLikeLegacyTorch, looksLikeZip, readTorch } from './formats/torch.js';
 import { metadataFromStrings } from './metadata.js';
+import { looksLikeOnnx, readOnnx } from './onnx/read.js';
 import type { StateDict, WeightTensor } from './state_dict.js';
 
 /** Decodes a file in any known format, by its first bytes, to names and tensors. */
@@ -24,8 +25,9 @@ export function readStateDict(bytes: Uint8Array): StateDict {
     return new Map([...object].map(([name, tensor]) => [text(name), tensor as WeightTensor]));
   }
   if (looksLikeMxnet(bytes)) return readMxnet(bytes);
+  if (looksLikeOnnx(bytes)) return readOnnx(bytes);
   throw new WeightsError(
-    'Not a weights file of a known format (safetensors, PyTorch, npy with a dict, MXNet params).',
+    'Not a weights file of a known format (safetensors, PyTorch, npy with a dict, MXNet params, ONNX).',
   );
 }
 
