@@ -1,0 +1,250 @@
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-backend-cpu';
+import { describe, expect, it } from 'vitest';
+import type { FloatType } from '../../src/gpu/kernel_call.js';
+import type { DeviceTraits } from '../../src/gpu/traits.js';
+import { conv2dForward } from '../../src/kernels/conv2d/forward.js';
+import { planConv2d } from '../../src/kernels/conv2d/plan.js';
+import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
+import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
+import { pack, packedData } from '../../src/kernels/packing.js';
+import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+
+/** batch, height, width, channels in and out, then what differs from a 3×3 at stride 1 with padding 1. */
+function shapeOf(
+  batch: number,
+  inHeight: number,
+  inWidth: number,
+  inChannels: number,
+  outChannels: number,
+  rest: Partial<Conv2dShape> = {},
+): Conv2dShape {
+  const s = { kernelHeight: 3, kernelWidth: 3, stride: 1, padding: 1, dilation: 1, groups: 1, ...rest };
+  const out = (size: number, kernel: number) =>
+    Math.floor((size + 2 * s.padding - s.dilation * (kernel - 1) - 1) / s.stride) + 1;
+  const outHeight = out(inHeight, s.kernelHeight);
+  const outWidth = out(inWidth, s.kernelWidth);
+  return { batch, inHeight, inWidth, inChannels, outChannels, outHeight, outWidth, ...s };
+}
+
+const k1 = { kernelHeight: 1, kernelWidth: 1, padding: 0 };
+
+/** For variants of one group. */
+const DENSE_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 1, 1, 1, 1),
+  shapeOf(1, 1, 1, 5, 3, k1),
+  shapeOf(1, 3, 5, 2, 7),
+  shapeOf(2, 5, 3, 3, 10, { padding: 0 }),
+  shapeOf(1, 7, 7, 3, 32, { stride: 2 }),
+  shapeOf(5, 7, 13, 10, 16, { padding: 0 }),
+  shapeOf(1, 13, 13, 28, 48, { padding: 0 }),
+  shapeOf(2, 13, 7, 7, 5, { padding: 3, dilation: 2 }),
+  shapeOf(1, 13, 13, 48, 64, { kernelHeight: 2, kernelWidth: 2, padding: 0 }),
+  shapeOf(2, 7, 7, 64, 64, { stride: 2 }),
+  shapeOf(1, 7, 7, 64, 128, k1),
+  shapeOf(1, 13, 7, 10, 2, k1),
+  shapeOf(1, 5, 5, 32, 7, { ...k1, stride: 2 }),
+  // Dense layers: the filter covers the map.
+  shapeOf(1, 3, 3, 64, 128, { padding: 0 }),
+  shapeOf(5, 1, 1, 130, 10, k1),
+  shapeOf(3, 7, 7, 64, 66, { kernelHeight: 7, kernelWidth: 7, padding: 0 }),
+  shapeOf(1, 7, 6, 128, 512, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+];
+
+const depthwise = (
+  batch: number,
+  h: number,
+  w: number,
+  channels: number,
+  rest: Partial<Conv2dShape> = {},
+): Conv2dShape => shapeOf(batch, h, w, channels, channels, { groups: channels, ...rest });
+
+const DEPTHWISE_SHAPES: Conv2dShape[] = [
+  depthwise(1, 1, 1, 2),
+  depthwise(1, 3, 5, 3),
+  depthwise(2, 7, 7, 10, { stride: 2 }),
+  depthwise(1, 13, 13, 64),
+  depthwise(1, 13, 7, 32, { stride: 2, padding: 0 }),
+  depthwise(5, 7, 7, 28, { kernelHeight: 7, kernelWidth: 7, padding: 0 }),
+  depthwise(1, 7, 6, 64, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+  depthwise(1, 13, 13, 7, { dilation: 2, padding: 3 }),
+];
+
+const GROUPED_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 5, 5, 128, 128, { groups: 64 }),
+  shapeOf(2, 3, 7, 6, 10, { groups: 2, stride: 2 }),
+  shapeOf(1, 7, 5, 9, 3, { groups: 3, padding: 0 }),
+];
+
+interface Case {
+  storage: FloatType;
+  bias: boolean;
+  activation: Activation;
+  residual: boolean;
+}
+
+const EPILOGUES: Case[] = [
+  { storage: 'f32', bias: false, activation: 'none', residual: false },
+  { storage: 'f32', bias: true, activation: 'relu', residual: false },
+  { storage: 'f32', bias: true, activation: 'prelu', residual: true },
+  { storage: 'f16', bias: true, activation: 'prelu', residual: false },
+  { storage: 'f16', bias: true, activation: 'none', residual: true },
+];
+
+const describeShape = (s: Conv2dShape): string =>
+  `[${s.batch},${s.inHeight},${s.inWidth},${s.inChannels}]→${s.outChannels} ${s.kernelHeight}×${s.kernelWidth} s${s.stride} p${s.padding} d${s.dilation} g${s.groups}`;
+
+/** Conv, bias, activation and residual by definition; and the magnitudes that bound the rounding error. */
+function reference(s: Conv2dShape, c: Case, x: Float32Array, w: Float32Array, extra: Extra) {
+  const abs = (a?: Float32Array) => a?.map(Math.abs);
+  const expected = conv2dReference(s, x, w, extra.bias);
+  const magnitude = conv2dReference(s, abs(x)!, abs(w)!, abs(extra.bias));
+  for (let i = 0; i < expected.length; i++) {
+    const o = i % s.outChannels;
+    if (expected[i] < 0) {
+      if (c.activation === 'relu') expected[i] = 0;
+      if (c.activation === 'prelu') expected[i] *= extra.slope![o];
+    }
+    if (extra.residual) {
+      expected[i] += extra.residual[i];
+      magnitude[i] += Math.abs(extra.residual[i]);
+    }
+  }
+  return { expected, magnitude };
+}
+
+interface Extra {
+  bias?: Float32Array;
+  slope?: Float32Array;
+  residual?: Float32Array;
+}
+
+async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, traits?: DeviceTraits): Promise<void> {
+  const gpu = await sharedGpu();
+  const ohwi = [s.outChannels, s.inChannels / s.groups, s.kernelHeight, s.kernelWidth];
+  const raw = noise(
+    ohwi.reduce((a, b) => a * b, 1),
+    2,
+  );
+  const layout = s.groups === 1 ? 'conv' : s.groups === s.inChannels ? 'depthwise' : 'grouped';
+  const w = roundedTo(plan.packing === 'f32' ? 'f32' : 'f16', raw);
+  const xShape = [s.batch, s.inHeight, s.inWidth, s.inChannels];
+  const yShape = [s.batch, s.outHeight, s.outWidth, s.outChannels];
+  const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
+  const x = roundedTo(c.storage, noise(size(xShape), 3));
+  const extra: Extra = {
+    bias: c.bias ? noise(s.outChannels, 4) : undefined,
+    slope: c.activation === 'prelu' ? noise(s.outChannels, 5) : undefined,
+    residual: c.residual ? roundedTo(c.storage, noise(size(yShape), 6)) : undefined,
+  };
+  await checkOp(gpu, (buffers) => {
+    const y = buffers.output(yShape, c.storage);
+    const calls = conv2dForward(
+      {
+        shape: s,
+        x: buffers.operand(x, xShape, c.storage),
+        weight: buffers.bytes(packedData(pack(w, ohwi, layout), plan.packing)),
+        bias: extra.bias && buffers.vector(extra.bias),
+        slope: extra.slope && buffers.vector(extra.slope),
+        activation: c.activation,
+        residual: extra.residual && buffers.operand(extra.residual, yShape, c.storage),
+        y,
+      },
+      plan,
+      traits ?? gpu.traits,
+    );
+    const name = `${calls.map((k) => k.label).join(' + ')} ${describeShape(s)} ${JSON.stringify(c)}`;
+    return {
+      calls,
+      outputs: [{ name, shape: yShape, dtype: c.storage, operand: y, ...reference(s, c, x, w, extra) }],
+    };
+  });
+}
+
+/** A hardware GPU as far as plans can tell. */
+const card = (traits: DeviceTraits): DeviceTraits => ({
+  ...traits,
+  kind: 'gpu',
+  subgroups: false,
+  subgroupSize: 0,
+});
+
+describe('conv2d forward', () => {
+  it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))(
+    'planned for this device: %s',
+    async (_, s) => {
+      const { traits } = await sharedGpu();
+      for (const c of EPILOGUES) {
+        for (const precision of ['f32', 'f16'] as const)
+          await check(s, c, planConv2d(s, traits, { precision }));
+      }
+    },
+  );
+
+  it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))('planned for a card: %s', async (_, s) => {
+    const traits = card((await sharedGpu()).traits);
+    for (const c of EPILOGUES) {
+      for (const precision of ['f32', 'f16'] as const)
+        await check(s, c, planConv2d(s, traits, { precision }), traits);
+    }
+  });
+
+  it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))('direct: %s', async (_, s) => {
+    for (const c of EPILOGUES) await check(s, c, { variant: 'direct', packing: 'f32', tile: {} });
+  });
+
+  it.each(DEPTHWISE_SHAPES.map((s) => [describeShape(s), s] as const))('depthwise: %s', async (_, s) => {
+    const { traits } = await sharedGpu();
+    for (const c of EPILOGUES) {
+      for (const t of [traits, card(traits)]) await check(s, c, planConv2d(s, t), t);
+    }
+  });
+
+  it.each(GROUPED_SHAPES.map((s) => [describeShape(s), s] as const))('grouped: %s', async (_, s) => {
+    const { traits } = await sharedGpu();
+    for (const c of EPILOGUES) await check(s, c, planConv2d(s, traits));
+  });
+
+  it('has a reference that agrees with TensorFlow.js', async () => {
+    await tf.setBackend('cpu');
+    for (const s of [DENSE_SHAPES[4], DENSE_SHAPES[5], DENSE_SHAPES[8], DENSE_SHAPES[9], DENSE_SHAPES[12]]) {
+      const x = noise(s.batch * s.inHeight * s.inWidth * s.inChannels, 3);
+      const w = noise(s.outChannels * s.inChannels * s.kernelHeight * s.kernelWidth, 2);
+      const y = tf.conv2d(
+        tf.tensor4d(x, [s.batch, s.inHeight, s.inWidth, s.inChannels]),
+        tf.transpose(
+          tf.tensor4d(w, [s.outChannels, s.inChannels, s.kernelHeight, s.kernelWidth]),
+          [2, 3, 1, 0],
+        ),
+        s.stride,
+        s.padding,
+        'NHWC',
+        s.dilation,
+      );
+      const want = await y.data();
+      const got = conv2dReference(s, x, w);
+      expect(got.length).toBe(want.length);
+      got.forEach((v, i) => {
+        expect(Math.abs(v - want[i])).toBeLessThan(1e-4);
+      });
+    }
+    for (const s of [DEPTHWISE_SHAPES[3], DEPTHWISE_SHAPES[4]]) {
+      const x = noise(s.batch * s.inHeight * s.inWidth * s.inChannels, 3);
+      const w = noise(s.outChannels * s.kernelHeight * s.kernelWidth, 2);
+      const filter = tf.transpose(
+        tf.tensor4d(w, [s.inChannels, 1, s.kernelHeight, s.kernelWidth]),
+        [2, 3, 0, 1],
+      );
+      const y = tf.depthwiseConv2d(
+        tf.tensor4d(x, [s.batch, s.inHeight, s.inWidth, s.inChannels]),
+        filter as tf.Tensor4D,
+        s.stride,
+        s.padding,
+      );
+      const want = await y.data();
+      conv2dReference(s, x, w).forEach((v, i) => {
+        expect(Math.abs(v - want[i])).toBeLessThan(1e-4);
+      });
+    }
+  });
+});
