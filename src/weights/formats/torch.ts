@@ -56,14 +56,7 @@ export function readTorch(bytes: Uint8Array): unknown {
 }
 
 function readZip(bytes: Uint8Array): unknown {
-  let total = 0;
-  const files = unzipSync(bytes, {
-    filter: (file) => {
-      total += file.originalSize;
-      if (total > MAX_BYTES) throw new WeightsError('torch: the zip unpacks to more than 4 GiB: refused.');
-      return true;
-    },
-  });
+  const files = unzip(bytes);
   const pickleName = Object.keys(files).find((n) => /(^|\/)data\.pkl$/.test(n));
   if (!pickleName)
     throw new WeightsError(
@@ -76,6 +69,21 @@ function readZip(bytes: Uint8Array): unknown {
     if (!file) throw new WeightsError(`torch: storage ${storage.key} is missing from the zip.`);
     return file;
   });
+}
+
+function unzip(bytes: Uint8Array): Record<string, Uint8Array> {
+  let total = 0;
+  const filter = ({ originalSize }: { originalSize: number }): boolean => {
+    total += originalSize;
+    if (total > MAX_BYTES) throw new WeightsError('torch: the zip unpacks to more than 4 GiB: refused.');
+    return true;
+  };
+  try {
+    return unzipSync(bytes, { filter });
+  } catch (error) {
+    if (error instanceof WeightsError) throw error;
+    throw new WeightsError(`torch: the zip cannot be unpacked: ${(error as Error).message}.`);
+  }
 }
 
 function readLegacy(bytes: Uint8Array): unknown {
