@@ -67,7 +67,9 @@ export async function loadWeights(
     }
     looked.push(`${location} (${place})`);
     for (const files of await candidates(location)) {
-      const found = await tryLoad(role, files, place, options.net);
+      // A file that was named must be readable; in a folder, what is no weights is passed over.
+      const isNamed = place === '--weights' && files.includes(location);
+      const found = await tryLoad(role, files, place, isNamed, options.net);
       if (found) return found;
     }
   }
@@ -107,11 +109,11 @@ async function tryLoad(
   role: Role,
   files: string[],
   place: string,
+  isNamed: boolean,
   net?: string,
 ): Promise<LoadedWeights | undefined> {
   // Reading a file of the other role only to drop it is wasteful: the trio is always a detector.
   if (files.length === 3 && role !== 'detector') return undefined;
-  const explicit = place === '--weights' && files.length === 1;
   try {
     const bytes = await Promise.all(files.map((f) => readFile(f)));
     const weights = readWeights(bytes);
@@ -121,10 +123,8 @@ async function tryLoad(
     for (const b of bytes) hash.update(b);
     return { ...weights, files, place, hash: hash.digest('hex') };
   } catch (error) {
-    if (!(error instanceof WeightsError) || !explicit) {
-      if (error instanceof WeightsError) return undefined;
-      throw error;
-    }
-    throw new WeightsError(`${files[0]}: ${error.message}`);
+    if (!(error instanceof WeightsError)) throw error;
+    if (isNamed) throw new WeightsError(`${files[0]}: ${error.message}`);
+    return undefined;
   }
 }

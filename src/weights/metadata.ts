@@ -15,7 +15,15 @@ export interface WeightsMetadata {
   /** value = (v − mean)·scale for bytes 0…255, in this order of channels. */
   preprocessing?: { mean: number; scale: number; order: 'rgb' | 'bgr' | 'gray' };
   /** Cosine similarity from which two faces count as one person, and how it was chosen. */
-  threshold?: { similarity: number; basis: string };
+  threshold?: {
+    similarity: number;
+    basis: string;
+    /** Shares of different-person and same-person pairs accepted at it, on the pairs it was calibrated on. */
+    far?: number;
+    tar?: number;
+    /** The same for other thresholds, by falling rate of false accepts. */
+    curve?: { similarity: number; far: number; tar: number }[];
+  };
   data?: string;
   licence?: string;
 }

@@ -79,8 +79,11 @@ describe('pull', () => {
 
   it('keeps what arrived for the next run when the server dies, and resumes from it', async () => {
     let alive = true;
-    handler = (request, response) =>
-      alive ? ((alive = false), serve(request, response, 30_000)) : response.destroy();
+    handler = (request, response) => {
+      if (alive) serve(request, response, 30_000);
+      else response.destroy();
+      alive = false;
+    };
     await expect(get(['/a'])).rejects.toThrow(/could not be downloaded/);
     expect((await readFile(`${target()}.part`)).length).toBe(30_000);
     handler = serve;
