@@ -19,7 +19,8 @@ import {
 } from './boxes.js';
 import { FaceError } from './errors.js';
 import { GpuPicture } from './gpu_picture.js';
-import { type Candidate, Pyramid } from './pyramid.js';
+import { CACHED_SIZES, type Candidate, Pyramid } from './pyramid.js';
+import { Queue } from './queue.js';
 
 export interface DetectOptions {
   /** Faces smaller than this many pixels are not looked for. Default 20. */
@@ -43,7 +44,7 @@ const NORMALISATION = { mean: 127.5, scale: 1 / 128 };
 /** Batch sizes that are compiled; a last part is filled up with empty work. */
 const RNET_BATCHES = [16, 64, 256];
 const ONET_BATCHES = [4, 16, 64];
-/** More than any picture of people needs; the best go on, so that memory and time stay bounded. */
+/** More than any picture of people needs, of one level and of all; the best go on, so that time stays bounded. */
 const MAX_CANDIDATES = 8192;
 
 /**
@@ -51,6 +52,8 @@ const MAX_CANDIDATES = 8192;
  * The picture crosses to the GPU once; between the stages only scores, boxes and points come back.
  */
 export class Mtcnn {
+  readonly #queue = new Queue();
+
   private constructor(
     private readonly gpu: Gpu,
     private readonly pyramid: Pyramid,
@@ -67,15 +70,24 @@ export class Mtcnn {
     const rectangles = { buffer: gpu.createStorage(size, 'rectangles'), offset: 0, size };
     return new Mtcnn(
       gpu,
-      new Pyramid(gpu, new Model(gpu, pnet, weights.state, { cachedSizes: 48 })),
+      new Pyramid(gpu, new Model(gpu, pnet, weights.state, { cachedSizes: CACHED_SIZES })),
       new Model(gpu, rnet, weights.state),
       new Model(gpu, onet, weights.state),
       rectangles,
     );
   }
 
-  /** @returns faces, best score first; an empty list where there is none. */
+  /**
+   * Calls may overlap; they are worked off in order.
+   * @returns faces, best score first; an empty list where there is none.
+   * @throws FaceError when an option is out of its range.
+   */
   async detect(input: Picture | GpuPicture, options: DetectOptions = {}): Promise<Face[]> {
+    checkOptions(options);
+    return this.#queue.add(() => this.detectNow(input, options));
+  }
+
+  private async detectNow(input: Picture | GpuPicture, options: DetectOptions): Promise<Face[]> {
     const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
     try {
       const [p, r, o] = options.thresholds ?? [0.6, 0.7, 0.7];
@@ -198,9 +210,21 @@ export class Mtcnn {
   }
 
   async destroy(): Promise<void> {
+    await this.#queue.add(async () => {});
     this.gpu.destroyBuffer(this.rectangles.buffer);
     await Promise.all([this.pyramid.destroy(), this.rnet.destroy(), this.onet.destroy()]);
   }
+}
+
+function checkOptions({ minFace = 20, factor = 0.709, thresholds = [0.6, 0.7, 0.7] }: DetectOptions): void {
+  if (!(minFace >= 1 && Number.isFinite(minFace)))
+    throw new FaceError(`minFace is ${minFace}: give the smallest face's size in pixels, at least 1.`);
+  if (!(factor > 0 && factor < 1))
+    throw new FaceError(
+      `factor is ${factor}: each pyramid level must be smaller than the last, between 0 and 1.`,
+    );
+  if (thresholds.some((t) => !(t >= 0 && t <= 1)))
+    throw new FaceError(`thresholds are ${thresholds.join(', ')}: each is a score from 0 to 1.`);
 }
 
 /** P-Net's cells → square boxes: suppression within each level, then across, then calibration. */
@@ -213,7 +237,8 @@ function propose(candidates: readonly Candidate[]): Box[] {
   }
   const boxes: (ScoredBox & { regression: Regression })[] = [];
   for (const level of levels.values()) {
-    const found = level.map((c) => ({
+    // Best first, as they come.
+    const found = level.slice(0, MAX_CANDIDATES).map((c) => ({
       ...cellBox(c.x, c.y, c.scale),
       score: c.score,
       regression: c.regression,

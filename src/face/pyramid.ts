@@ -23,7 +23,12 @@ export interface Candidate {
 /** P-Net cells along one side of a tile: keeps the largest map under 64 MiB. */
 const TILE_CELLS = 512;
 const FIRST_CAPACITY = 4096;
+/** Above this many candidates (32 MiB) the threshold is raised: such a picture is noise, and the best ones matter. */
+const MAX_CAPACITY = 1 << 20;
 const ENTRY_BYTES = 32;
+/** Compiled tile sizes kept, and tiles recorded in one submit: fewer, so that none in use is ever dropped. */
+export const CACHED_SIZES = 48;
+const TILES_A_SUBMIT = 40;
 
 interface Tile {
   level: number;
@@ -38,7 +43,11 @@ interface Tile {
   tileWidth: number;
 }
 
-/** P-Net over all levels of a picture, recorded in one submit; large levels go in tiles with the same result. */
+/**
+ * P-Net over all levels of a picture, recorded in one submit (more only above 40 tiles); large levels go in tiles
+ * with the same result. Memory is bounded whatever the picture: tiles are at most 1034 pixels wide and high, and the
+ * list of candidates has at most 2^20 entries.
+ */
 export class Pyramid {
   #found: BufferRange;
   #list: BufferRange;
@@ -58,7 +67,10 @@ export class Pyramid {
     this.#whole = make(16, 'whole picture');
   }
 
-  /** @returns every cell of every level whose score reaches the threshold, in a fixed order. */
+  /**
+   * @returns every cell of every level whose score reaches the threshold, in a fixed order. Where more than 2^20
+   *   do, the threshold moves halfway to 1 until fewer do.
+   */
   async candidates(
     picture: GpuPicture,
     minFace: number,
@@ -67,57 +79,70 @@ export class Pyramid {
   ): Promise<Candidate[]> {
     const tiles = tilesOf(picture, minFace, factor);
     if (tiles.length === 0) return [];
-    const executables: Executable[] = [];
-    for (const t of tiles) executables.push(await this.pnet.at([1, t.tileHeight, t.tileWidth, 3]));
     this.gpu.write(this.#whole.buffer, 0, Uint32Array.of(0, 0, picture.width, picture.height));
-    for (;;) {
+    for (let least = threshold; ; ) {
       const capacity = this.#list.size / ENTRY_BYTES;
-      const [found, entries] = await this.run(picture, tiles, executables, threshold, capacity);
+      const [found, entries] = await this.run(picture, tiles, least, capacity);
       if (found <= capacity) return decode(entries.subarray(0, found * 8), tiles);
-      this.grow(found);
+      if (found > MAX_CAPACITY) least = (1 + least) / 2;
+      else this.grow(found);
     }
   }
 
   private async run(
     picture: GpuPicture,
     tiles: readonly Tile[],
-    executables: readonly Executable[],
     threshold: number,
     capacity: number,
   ): Promise<[number, Float32Array]> {
-    const calls = tiles.flatMap((t, i): KernelCall<BufferRange>[] => {
-      const { inputs, outputs } = executables[i];
-      const part = { height: t.height, width: t.width, top: t.top, left: t.left };
-      const normalisation = { mean: 127.5, scale: 1 / 128 };
-      return [
-        ...resizeRectangles(picture.operand, this.#whole, inputs.get('x')!, normalisation, part),
-        ...compactCandidates(outputs.get('prob')!, outputs.get('box')!, this.#found, this.#list, {
-          threshold,
-          level: t.level,
-          capacity,
-          left: t.left / PNET_STRIDE,
-          top: t.top / PNET_STRIDE,
-        }),
-      ];
-    });
-    const program = await Program.create(this.gpu, calls);
-    try {
-      const [found, entries] = await this.gpu.runAndRead(
-        (encoder) => {
-          encoder.clearBuffer(this.#found.buffer);
-          // Tiles of one size share an executable and its buffers: each is read before the next is written.
-          tiles.forEach((_, i) => {
-            program.record(encoder, 2 * i, 2 * i + 1);
-            executables[i].record(encoder);
-            program.record(encoder, 2 * i + 1, 2 * i + 2);
-          });
-        },
-        [this.#found, this.#list],
-      );
-      return [new Uint32Array(found)[0], new Float32Array(entries)];
-    } finally {
-      program.destroy();
+    let results: ArrayBuffer[] = [];
+    for (let at = 0; at < tiles.length; at += TILES_A_SUBMIT) {
+      const part = tiles.slice(at, at + TILES_A_SUBMIT);
+      const isLast = at + TILES_A_SUBMIT >= tiles.length;
+      const executables: Executable[] = [];
+      for (const t of part) executables.push(await this.pnet.at([1, t.tileHeight, t.tileWidth, 3]));
+      const calls = part.flatMap((t, i) => this.callsOf(picture, t, executables[i], threshold, capacity));
+      const program = await Program.create(this.gpu, calls);
+      try {
+        results = await this.gpu.runAndRead(
+          (encoder) => {
+            if (at === 0) encoder.clearBuffer(this.#found.buffer);
+            // Tiles of one size share an executable and its buffers: each is read before the next is written.
+            part.forEach((_, i) => {
+              program.record(encoder, 2 * i, 2 * i + 1);
+              executables[i].record(encoder);
+              program.record(encoder, 2 * i + 1, 2 * i + 2);
+            });
+          },
+          isLast ? [this.#found, this.#list] : [],
+        );
+      } finally {
+        program.destroy();
+      }
     }
+    return [new Uint32Array(results[0])[0], new Float32Array(results[1])];
+  }
+
+  /** Two calls: one writes the net's input, one gathers its output. */
+  private callsOf(
+    picture: GpuPicture,
+    t: Tile,
+    { inputs, outputs }: Executable,
+    threshold: number,
+    capacity: number,
+  ): KernelCall<BufferRange>[] {
+    const part = { height: t.height, width: t.width, top: t.top, left: t.left };
+    const normalisation = { mean: 127.5, scale: 1 / 128 };
+    return [
+      ...resizeRectangles(picture.operand, this.#whole, inputs.get('x')!, normalisation, part),
+      ...compactCandidates(outputs.get('prob')!, outputs.get('box')!, this.#found, this.#list, {
+        threshold,
+        level: t.level,
+        capacity,
+        left: t.left / PNET_STRIDE,
+        top: t.top / PNET_STRIDE,
+      }),
+    ];
   }
 
   private grow(entries: number): void {
