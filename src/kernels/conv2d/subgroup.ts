@@ -82,7 +82,7 @@ ${B.map(
       let p${b} = select(0u, ((n${b} + iy${b}) * params.in_w + ix${b}) * params.in_q, in${b});`,
 ).join('\n')}
       for (var c = 0u; c < params.in_q; c++) {
-${weightLoads(width, pairs)}
+${weightLoads(pairs)}
 ${B.map((b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`).join('\n')}
 ${B.flatMap((b) =>
   L.map(
@@ -133,7 +133,7 @@ function laneElement(width: number, dtype: 'f32' | 'f16'): string {
 }
 
 /** w0 … w3: this lane's weights for the four depth steps of an input quad. */
-function weightLoads(width: number, pairs: boolean): string {
+function weightLoads(pairs: boolean): string {
   if (!pairs) {
     return range(4)
       .map((j) => `        let w${j} = weights(at); at += per_row;`)

@@ -1,0 +1,73 @@
+import type { Normalisation } from './resize.js';
+import type { ChannelOrder } from './warp.js';
+
+interface Bitmap {
+  width: number;
+  height: number;
+  /** RGBA, 8 bits each. */
+  data: ArrayLike<number>;
+}
+
+/** Adaptive average pooling of a rectangle x0, y0, x1, y1 (exclusive) to [h, w, 3], normalised. */
+export function resizeReference(
+  p: Bitmap,
+  [x0, y0, x1, y1]: readonly number[],
+  h: number,
+  w: number,
+  { mean, scale }: Normalisation,
+): Float64Array {
+  const out = new Float64Array(h * w * 3);
+  for (let i = 0; i < out.length; i++) {
+    const [k, column, row] = [i % 3, Math.floor(i / 3) % w, Math.floor(i / 3 / w)];
+    let sum = 0;
+    let count = 0;
+    for (
+      let y = y0 + Math.floor((row * (y1 - y0)) / h);
+      y < y0 + Math.ceil(((row + 1) * (y1 - y0)) / h);
+      y++
+    ) {
+      for (
+        let x = x0 + Math.floor((column * (x1 - x0)) / w);
+        x < x0 + Math.ceil(((column + 1) * (x1 - x0)) / w);
+        x++
+      ) {
+        sum += p.data[(y * p.width + x) * 4 + k];
+        count++;
+      }
+    }
+    out[i] = (sum / count - mean) * scale;
+  }
+  return out;
+}
+
+/** Bilinear sampling at (u, v) = M·(x, y, 1), black outside, normalised: [h, w, C]. */
+export function warpReference(
+  p: Bitmap,
+  m: readonly number[],
+  h: number,
+  w: number,
+  o: Normalisation & { order: ChannelOrder },
+): Float64Array {
+  const pixel = (x: number, y: number, k: number) =>
+    x < 0 || y < 0 || x >= p.width || y >= p.height ? 0 : p.data[(y * p.width + x) * 4 + k];
+  const out: number[] = [];
+  for (let y = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      const [u, v] = [m[0] * x + m[1] * y + m[2], m[3] * x + m[4] * y + m[5]];
+      const [i, j] = [Math.floor(u), Math.floor(v)];
+      const rgb = [0, 1, 2].map((k) => {
+        const above = pixel(i, j, k) * (1 - (u - i)) + pixel(i + 1, j, k) * (u - i);
+        const below = pixel(i, j + 1, k) * (1 - (u - i)) + pixel(i + 1, j + 1, k) * (u - i);
+        return above * (1 - (v - j)) + below * (v - j);
+      });
+      const values =
+        o.order === 'gray'
+          ? [0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]]
+          : o.order === 'bgr'
+            ? rgb.reverse()
+            : rgb;
+      out.push(...values.map((value) => (value - o.mean) * o.scale));
+    }
+  }
+  return Float64Array.from(out);
+}
