@@ -38,6 +38,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/bank.js'),
   },
   {
+    name: 'lfw',
+    summary: 'measure verification accuracy on LFW and its like, calibrate the threshold',
+    load: () => import('./commands/lfw.js'),
+  },
+  {
     name: 'align',
     summary: 'cut out and align the main face of every picture, for training',
     load: () => import('./commands/align.js'),

@@ -31,12 +31,12 @@ export class DetectionStore {
   #entries = new Map<string, Detection>();
   #changed = false;
 
-  private constructor(readonly path: string) {}
+  private constructor(readonly path: string | undefined) {}
 
-  /** A missing or damaged file counts as empty: it is a cache. */
-  static async open(path: string): Promise<DetectionStore> {
+  /** A missing or damaged file counts as empty: it is a cache. Without a path nothing is kept. */
+  static async open(path?: string): Promise<DetectionStore> {
     const store = new DetectionStore(path);
-    const bytes = await readFile(path).catch(() => undefined);
+    const bytes = path && (await readFile(path).catch(() => undefined));
     if (!bytes || bytes.length > MAX_FILE) return store;
     for (const line of bytes.toString('utf8').split('\n')) {
       if (!line) continue;
@@ -64,7 +64,7 @@ export class DetectionStore {
   }
 
   async save(): Promise<void> {
-    if (!this.#changed) return;
+    if (!this.#changed || !this.path) return;
     this.#changed = false;
     const lines = [...this.#entries].map(([sha, detection]) => JSON.stringify({ sha, ...detection }));
     await writeAtomically(this.path, `${lines.join('\n')}\n`);
@@ -79,14 +79,14 @@ export class EmbeddingStore {
   #changed = false;
 
   private constructor(
-    readonly path: string,
+    readonly path: string | undefined,
     readonly dimension: number,
   ) {}
 
   /** A missing or damaged file, or one of another dimension, counts as empty: it is a cache. */
-  static async open(path: string, dimension: number): Promise<EmbeddingStore> {
+  static async open(path: string | undefined, dimension: number): Promise<EmbeddingStore> {
     const store = new EmbeddingStore(path, dimension);
-    const bytes = await readFile(path).catch(() => undefined);
+    const bytes = path && (await readFile(path).catch(() => undefined));
     if (bytes && bytes.length < MAX_FILE) store.#read(bytes);
     return store;
   }
@@ -98,7 +98,7 @@ export class EmbeddingStore {
     const record = 32 + 4 * this.dimension;
     for (let at = end + 1; at + record <= bytes.length; at += record) {
       const key = Buffer.from(bytes.buffer, bytes.byteOffset + at, 32).toString('hex');
-      this.#entries.set(key, new Float32Array(bytes.slice(at + 32, at + record).buffer));
+      this.#entries.set(key, new Float32Array(Uint8Array.from(bytes.subarray(at + 32, at + record)).buffer));
     }
   }
 
@@ -120,7 +120,7 @@ export class EmbeddingStore {
   }
 
   async save(): Promise<void> {
-    if (!this.#changed) return;
+    if (!this.#changed || !this.path) return;
     this.#changed = false;
     const header = new TextEncoder().encode(`${this.#header()}\n`);
     const record = 32 + 4 * this.dimension;
