@@ -5,8 +5,8 @@ export const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (c)
 
 const WIDTH = 560;
 const HEIGHT = 340;
-const LEFT = 58;
-const RIGHT = 16;
+const LEFT = 72;
+const RIGHT = 26;
 const TOP = 14;
 const BOTTOM = 46;
 

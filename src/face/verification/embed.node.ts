@@ -7,7 +7,7 @@ import type { Points } from '../align.js';
 import type { Mtcnn } from '../detector.js';
 import type { Embedder } from '../embedder.js';
 import { GpuPicture } from '../gpu_picture.js';
-import { mainFace } from './main_face.js';
+import { mainFace } from '../recognizer.js';
 import {
   type Detection,
   type DetectionStore,
@@ -183,7 +183,7 @@ async function loadPicture(
 /** Points of the main face, or of LFW's mean face, or none. */
 function pointsOf({ faces, width, height }: Detection, noFace: NoFaceRule): Points | undefined {
   const main = mainFace(faces, width, height);
-  if (main !== undefined) return faces[main].landmarks;
+  if (main) return main.landmarks;
   return noFace === 'centre' ? centrePoints(width, height) : undefined;
 }
 
@@ -230,8 +230,7 @@ async function embedOne(
         detections.set(sha, detection);
       }
       landmarks = pointsOf(detection, options.noFace);
-      treatment =
-        mainFace(detection.faces, detection.width, detection.height) === undefined ? 'centre' : 'detected';
+      treatment = detection.faces.length === 0 ? 'centre' : 'detected';
     }
     if (!landmarks) return { treatment: 'none' };
     const key = embeddingKey(sha, landmarks);

@@ -45,11 +45,12 @@ export async function illustrate(
   const sources = new Map(pictures.map((p) => [p.id, p]));
   const side = async (id: string) => {
     const face = embedded.get(id);
-    if (!face?.embedding) return { label: id };
+    const label = id.split('/').at(-1)!;
+    if (!face?.embedding) return { label };
     const picture = await decodePicture(await sources.get(id)!.read());
     const crop = face.landmarks ? alignFace(picture, face.landmarks) : picture;
     const jpeg = Buffer.from(await encodePicture(crop, 'jpg')).toString('base64');
-    return { label: id, image: `data:image/jpeg;base64,${jpeg}` };
+    return { label, image: `data:image/jpeg;base64,${jpeg}` };
   };
   const out: ReportError[] = [];
   for (const { pair, distance } of errors) {
