@@ -16,14 +16,31 @@ interface FontPart {
   file: string;
   alias: string;
   ranges: readonly [number, number][];
+  blocks?: readonly [number, number][];
 }
 
-/** Packages of @fontsource with unicode-range subsets, in the order of preference. */
-const SUBSET_PACKAGES = [
-  '@fontsource-variable/noto-sans-sc',
-  '@fontsource-variable/noto-sans-kr',
-  '@fontsource/noto-sans-devanagari',
-  '@fontsource/noto-sans-thai',
+/**
+ * Packages of @fontsource with unicode-range subsets, and the blocks that each is asked for: their style sheets
+ * claim characters of neighbouring scripts that the files do not hold. The last serves everything else.
+ */
+const SUBSET_PACKAGES: readonly { name: string; blocks?: readonly [number, number][] }[] = [
+  {
+    name: '@fontsource/noto-sans-devanagari',
+    blocks: [
+      [0x0900, 0x097f],
+      [0xa8e0, 0xa8ff],
+    ],
+  },
+  { name: '@fontsource/noto-sans-thai', blocks: [[0x0e00, 0x0e7f]] },
+  {
+    name: '@fontsource-variable/noto-sans-kr',
+    blocks: [
+      [0x1100, 0x11ff],
+      [0x3130, 0x318f],
+      [0xac00, 0xd7a3],
+    ],
+  },
+  { name: '@fontsource-variable/noto-sans-sc' },
 ];
 
 let parts: FontPart[] | undefined;
@@ -60,7 +77,8 @@ export function fontsFor(labels: readonly string[], custom?: string): string {
     const code = char.codePointAt(0)!;
     // DejaVu has everything up to here but the Indic scripts, and those below have parts of their own.
     if (code < 0x0900) continue;
-    const part = subsetParts().find((p) => p.ranges.some(([from, to]) => code >= from && code <= to));
+    const covers = (ranges: FontPart['ranges']) => ranges.some(([from, to]) => code >= from && code <= to);
+    const part = subsetParts().find((p) => (!p.blocks || covers(p.blocks)) && covers(p.ranges));
     if (part) needed.add(part);
   }
   for (const part of needed) {
@@ -75,7 +93,7 @@ export function fontsFor(labels: readonly string[], custom?: string): string {
 function subsetParts(): FontPart[] {
   if (parts) return parts;
   parts = [];
-  for (const name of SUBSET_PACKAGES) {
+  for (const { name, blocks } of SUBSET_PACKAGES) {
     let folder: string;
     try {
       folder = path.dirname(require.resolve(`${name}/package.json`));
@@ -93,6 +111,7 @@ function subsetParts(): FontPart[] {
         file: path.join(folder, 'files', file),
         alias: `wfr ${file}`,
         ranges: ranges.split(',').map(parseRange),
+        blocks,
       });
     }
   }

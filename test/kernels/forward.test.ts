@@ -314,7 +314,7 @@ describe('references against an implementation that is not ours', () => {
         1e-3,
       ),
     );
-    close(elementwise.preluReference(x, weight), tf.prelu(t(), tf.tensor1d(weight)));
+    close(elementwise.preluReference(x, weight), tf.prelu(t(), tf.tensor4d(weight, [1, 1, 1, 5])));
     close(elementwise.flipReference(x, shape), tf.reverse(t(), 2));
     close(flattenReference(x, shape, 'chw'), tf.reshape(tf.transpose(t(), [0, 3, 1, 2]), [2, -1]));
     close(flattenReference(x, shape, 'whc'), tf.reshape(tf.transpose(t(), [0, 2, 1, 3]), [2, -1]));
