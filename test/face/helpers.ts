@@ -45,4 +45,38 @@ export function blobs(width: number, height: number, seed = 1): Picture {
   return { width, height, data };
 }
 
+/** Random weights whose last biases say "face" of nearly everything: for tests that need faces, not good ones. */
+export function eagerMtcnn(): Weights {
+  const weights = randomMtcnn();
+  for (const name of ['pnet.conv4_1.bias', 'rnet.dense5_1.bias', 'onet.dense6_1.bias'])
+    weights.state.get(name)!.data.set([-2, 2]);
+  // Points of a face, whatever the picture: the rest of O-Net moves them a little.
+  weights.state.get('onet.dense6_3.bias')!.data.set([0.3, 0.7, 0.5, 0.35, 0.65, 0.4, 0.4, 0.6, 0.8, 0.8]);
+  for (const name of [
+    'pnet.conv4_2.weight',
+    'rnet.dense5_2.weight',
+    'onet.dense6_2.weight',
+    'onet.dense6_3.weight',
+  ]) {
+    const { data } = weights.state.get(name)!;
+    for (let i = 0; i < data.length; i++) data[i] *= 0.02;
+  }
+  return weights;
+}
+
+/** A few layers with random weights on faces of 32×32. */
+export function smallRecogniser(): Weights {
+  const preprocessing = { mean: 127.5, scale: 1 / 128, order: 'rgb' as const };
+  const config = {
+    stem: 8,
+    stemGroups: 8,
+    blocks: [{ expand: 16, outputs: 8, stride: 2 }],
+    head: 16,
+    embedding: 12,
+  };
+  const metadata = { net: 'mobilefacenet', config, input: { height: 32, width: 32 }, preprocessing };
+  const net = recogniserOf('mobilefacenet', metadata)!;
+  return { metadata, state: initialize(net.build([1, 32, 32, 3]), 5) };
+}
+
 export const memory = ({ stats }: Gpu) => ({ ...stats });
