@@ -28,7 +28,10 @@ export async function renderAnnotated(
     faces.map((f) => f.label ?? ''),
     options.font,
   );
-  drawFaces(canvas.getContext('2d') as unknown as Canvas2D, faces, {
+  const context = canvas.getContext('2d');
+  // Noto's variable files begin at their thinnest.
+  context.fontVariationSettings = '"wght" 500';
+  drawFaces(context as unknown as Canvas2D, faces, {
     width,
     height,
     landmarks: options.landmarks,
