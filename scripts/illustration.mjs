@@ -50,6 +50,7 @@ const people = [
     status: 'unknown',
   },
 ];
+/** @param {number} x @param {number} y @param {number} rx @param {number} ry @param {string} colour */
 const disc = (x, y, rx, ry, colour) => {
   c.fillStyle = colour;
   c.beginPath();

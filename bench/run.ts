@@ -1,0 +1,206 @@
+// npm run bench [-- --only mobilefacenet,annotate] [--runs 9]
+//
+// One JSON line a measurement, on standard output: each net (milliseconds, GFLOP/s, first run with what the driver
+// compiles, peak GPU memory) beside the device's own rate of multiply-adds measured in the same run, and
+// annotating a picture end to end, stage by stage. Random weights do as well as trained ones for the nets; the
+// pipeline needs real ones (WFR_WEIGHTS) and is left out without.
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { Mtcnn } from '../src/face/detector.js';
+import { Embedder } from '../src/face/embedder.js';
+import { GpuPicture } from '../src/face/gpu_picture.js';
+import { type Gpu, openGpu } from '../src/gpu/gpu.js';
+import { profileProgram } from '../src/gpu/profile.js';
+import type { Graph } from '../src/graph/graph.js';
+import { Model } from '../src/graph/model.js';
+import { measureFmaRate } from '../src/kernels/probe/measure.js';
+import { renderAnnotated } from '../src/media/annotate.node.js';
+import { decodePicture } from '../src/media/decode.node.js';
+import { describe } from '../src/nets/describe.js';
+import { initialize } from '../src/nets/initialize.js';
+import { iresnet } from '../src/nets/iresnet.js';
+import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
+import { onet, pnet, rnet } from '../src/nets/mtcnn.js';
+import { loadWeights } from '../src/weights/load.node.js';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    runs: { type: 'string', default: '9' },
+    precision: { type: 'string' },
+  },
+});
+const only = values.only?.split(',');
+const runs = Number(values.runs);
+const wanted = (name: string) => !only || only.includes(name);
+const emit = (line: object) => console.log(JSON.stringify(line));
+const median = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
+const round = (v: number, digits = 2) => Number(v.toFixed(digits));
+
+const NETS: Record<string, [(shape: readonly number[]) => Graph, number[]]> = {
+  mobilefacenet: [mobileFaceNet, [1, 112, 112, 3]],
+  'mobilefacenet-16': [mobileFaceNet, [16, 112, 112, 3]],
+  iresnet50: [(s) => iresnet(s, { depth: 50 }), [1, 112, 112, 3]],
+  'pnet-640x480': [pnet, [1, 480, 640, 3]],
+  'rnet-64': [rnet, [64, 24, 24, 3]],
+  'onet-32': [onet, [32, 48, 48, 3]],
+};
+
+async function benchNet(name: string, peak: number): Promise<void> {
+  const gpu = await openGpu();
+  const [build, shape] = NETS[name];
+  const graph = build(shape);
+  const values = initialize(graph, 1);
+  const started = performance.now();
+  const model = new Model(gpu, build, values, { precision: precisionOption() });
+  const executable = await model.at(shape);
+  const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i));
+  const compiled = performance.now();
+  await executable.run({ x });
+  const first = performance.now();
+  const times: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    const start = performance.now();
+    await executable.run({ x });
+    times.push(performance.now() - start);
+  }
+  const ms = median(times);
+  const gflops = (2 * describe(graph).macs) / ms / 1e6;
+  emit({
+    bench: 'net',
+    name,
+    ms: round(ms),
+    gflops: round(gflops),
+    share_of_peak: round(gflops / peak, 3),
+    compile_ms: round(compiled - started, 0),
+    first_run_ms: round(first - compiled, 0),
+    gpu_mb: round(gpu.stats.bytes / 1e6, 1),
+    arena_mb: round(executable.memory.bytes / 1e6, 2),
+    arena_lower_bound_mb: round(executable.memory.lowerBound / 1e6, 2),
+  });
+  await kernels(gpu, name, executable);
+  gpu.close();
+}
+
+/** Time by kernel family, where the adapter has timestamp queries. */
+async function kernels(gpu: Gpu, net: string, executable: Awaited<ReturnType<Model['at']>>): Promise<void> {
+  if (!gpu.device.features.has('timestamp-query')) return;
+  const families = new Map<string, { ms: number; flops: number; bytes: number; calls: number }>();
+  for (const t of await profileProgram(gpu, executable.program)) {
+    const f = families.get(t.label) ?? { ms: 0, flops: 0, bytes: 0, calls: 0 };
+    families.set(t.label, {
+      ms: f.ms + t.ms,
+      flops: f.flops + t.flops,
+      bytes: f.bytes + t.bytes,
+      calls: f.calls + 1,
+    });
+  }
+  for (const [kernel, f] of [...families].sort((a, b) => b[1].ms - a[1].ms)) {
+    emit({
+      bench: 'kernel',
+      net,
+      kernel,
+      calls: f.calls,
+      ms: round(f.ms, 3),
+      gflops: round(f.flops / f.ms / 1e6),
+      gbytes: round(f.bytes / f.ms / 1e6),
+    });
+  }
+}
+
+/** One group photo from file to encoded picture; medians of the stages. */
+async function benchAnnotate(): Promise<void> {
+  const weights = await Promise.all([loadWeights('detector'), loadWeights('recogniser')]).catch(
+    (error: Error) => error,
+  );
+  if (weights instanceof Error) return emit({ bench: 'annotate', skipped: weights.message });
+  const gpu = await openGpu();
+  const detector = Mtcnn.create(gpu, weights[0]);
+  const embedder = Embedder.create(gpu, weights[1]);
+  const file = path.join(
+    import.meta.dirname,
+    '..',
+    'node_modules',
+    '@vladmandic',
+    'face-api',
+    'demo',
+    'sample1.jpg',
+  );
+  const bytes = readFileSync(file);
+  const stages: Record<string, number[]> = {
+    decode: [],
+    upload: [],
+    detect: [],
+    embed: [],
+    draw_encode: [],
+    total: [],
+  };
+  let last = 0;
+  const mark = (stage: string) => {
+    const now = performance.now();
+    stages[stage].push(now - last);
+    last = now;
+  };
+  let first = 0;
+  let faces = 0;
+  let size = '';
+  for (let i = 0; i <= runs; i++) {
+    const start = performance.now();
+    last = start;
+    const picture = await decodePicture(bytes);
+    mark('decode');
+    const uploaded = GpuPicture.upload(gpu, picture);
+    mark('upload');
+    const found = await detector.detect(uploaded, { minFace: 50 });
+    mark('detect');
+    await embedder.embed(
+      uploaded,
+      found.map((f) => f.landmarks),
+    );
+    mark('embed');
+    await renderAnnotated(
+      picture,
+      found.map((f) => ({ ...f, label: 'Name', similarity: f.score })),
+      { format: 'jpg' },
+    );
+    mark('draw_encode');
+    uploaded.destroy();
+    stages.total.push(performance.now() - start);
+    faces = found.length;
+    size = `${picture.width}×${picture.height}`;
+    if (i === 0) {
+      first = stages.total[0];
+      for (const list of Object.values(stages)) list.length = 0;
+    }
+  }
+  emit({
+    bench: 'annotate',
+    picture: size,
+    faces,
+    first_ms: round(first, 0),
+    ...Object.fromEntries(Object.entries(stages).map(([k, v]) => [`${k}_ms`, round(median(v), 1)])),
+    gpu_mb: round(gpu.stats.bytes / 1e6, 1),
+  });
+  gpu.close();
+}
+
+function precisionOption(): 'f32' | 'f16' {
+  if (values.precision === undefined || values.precision === 'f32' || values.precision === 'f16')
+    return values.precision ?? 'f32';
+  throw new Error(`--precision ${values.precision}: f32 or f16`);
+}
+
+const probe = await openGpu();
+const { gflops: peak } = await measureFmaRate(probe, 1);
+const { vendor, architecture, description } = probe.adapter.info;
+probe.close();
+emit({
+  bench: 'device',
+  adapter: [vendor, architecture, description].filter(Boolean).join(' '),
+  fma_gflops: round(peak, 1),
+  precision: precisionOption(),
+  date: new Date().toISOString().slice(0, 10),
+});
+for (const name of Object.keys(NETS)) if (wanted(name)) await benchNet(name, peak);
+if (wanted('annotate')) await benchAnnotate();
