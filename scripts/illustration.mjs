@@ -16,6 +16,7 @@ sky.addColorStop(1, '#1b2836');
 c.fillStyle = sky;
 c.fillRect(0, 0, width, height);
 
+/** @type {({ x: number, y: number, size: number, skin: string, hair: string, shirt: string } & Pick<import('../dist/media/draw.js').DrawnFace, 'label' | 'similarity' | 'status'>)[]} */
 const people = [
   {
     x: 190,
@@ -62,6 +63,7 @@ const faces = people.map(({ x, y, size: s, skin, hair, shirt, ...face }) => {
   disc(x, y + 1.2 * s, 0.35 * s, 0.6 * s, skin);
   disc(x, y - 0.2 * s, 0.98 * s, 1.12 * s, hair);
   disc(x, y + 0.1 * s, 0.78 * s, 1.02 * s, skin);
+  /** @type {[number, number][]} */
   const landmarks = [
     [x - 0.34 * s, y - 0.05 * s],
     [x + 0.34 * s, y - 0.05 * s],
