@@ -54,7 +54,7 @@ export function colourOf(face: DrawnFace): string {
   if (!face.label || face.status === 'unknown') return '#ffffff';
   let hash = 2166136261;
   for (const char of face.label) hash = Math.imul(hash ^ char.codePointAt(0)!, 16777619);
-  return `hsl(${(hash >>> 0) % 360}, 90%, 62%)`;
+  return `hsl(${(hash >>> 0) % 360}, 90%, 70%)`;
 }
 
 function drawBox(context: Canvas2D, face: DrawnFace, landmarks: boolean): void {

@@ -91,15 +91,8 @@ async function annotate(args: string[], flags: Flags): Promise<void> {
     interruptible(async (signal) => {
       const target = await targetOf(args, flags);
       const bank = flags.bank ? await openBank(session, flags.bank, signal) : undefined;
-      const names = session.weights('recogniser').then(
-        () => true,
-        (error: Error) => {
-          // Boxes and landmarks need no recogniser; names do.
-          if (bank) throw error;
-          return false;
-        },
-      );
-      const recognizer = bank && (await names) ? await session.recognizer() : undefined;
+      // Boxes and landmarks need no recogniser; names do.
+      const recognizer = bank ? await session.recognizer() : undefined;
       const detector = recognizer?.detector ?? (await session.detector());
       const results: object[] = [];
       const rows: (string | number)[][] = [];
@@ -155,11 +148,18 @@ async function targetOf(args: readonly string[], flags: Flags): Promise<(input: 
   if (path.extname(out) && files.length === 1 && !existsSync(out)) {
     throw new WfrError(`--out ${out}: pictures are written as ${OUTPUT_FORMATS.join(', ')}.`);
   }
-  const target = ({ relative }: Input) => {
+  const targets = new Map<string, string>();
+  const taken = new Set<string>();
+  for (const { path: file, relative } of files) {
     const { dir, name } = path.parse(relative);
     const format = flags.format ?? outputFormatOf(relative) ?? 'jpg';
-    return path.join(out, dir, `${name}.${format}`);
-  };
+    let result = path.join(out, dir, `${name}.${format}`);
+    // Pictures of one name from different folders each get a file of their own.
+    for (let n = 2; taken.has(result); n++) result = path.join(out, dir, `${name} (${n}).${format}`);
+    taken.add(result);
+    targets.set(file, result);
+  }
+  const target = ({ path: file }: Pick<Input, 'path'>) => targets.get(file)!;
   const inputs = new Set(files.map((f) => path.resolve(f.path)));
   const overwritten = files.find((f) => inputs.has(path.resolve(target(f))));
   if (overwritten)
