@@ -1,7 +1,8 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
+import { conv2dDepthwise, conv2dDepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
-import { conv2dDepthwise, conv2dGrouped } from './grouped.js';
+import { conv2dGrouped } from './grouped.js';
 import { conv2dSubgroup } from './subgroup.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
@@ -13,7 +14,9 @@ export function conv2dForward<B>(
 ): KernelCall<B>[] {
   switch (plan.variant) {
     case 'depthwise':
-      return conv2dDepthwise(call, plan.tile.run);
+      return plan.tile.columns
+        ? conv2dDepthwiseStrip(call, plan.tile as { columns: number; rows: number; size: number })
+        : conv2dDepthwise(call, plan.tile.run);
     case 'grouped':
       return conv2dGrouped(call);
     case 'subgroup':

@@ -37,3 +37,7 @@ export function convBytes<B>(call: Conv2dCall<B>, weightBytes: number): number {
     weightBytes
   );
 }
+
+/** A plain GEMM over the pixels as they lie in memory. */
+export const isPointwise = (s: Conv2dShape): boolean =>
+  s.kernelHeight === 1 && s.kernelWidth === 1 && s.stride === 1 && s.padding === 0;

@@ -12,7 +12,7 @@ export interface PlanOptions {
 export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOptions = {}): Conv2dPlan {
   if (s.groups > 1) {
     if (s.groups === s.inChannels && s.groups === s.outChannels) {
-      return { variant: 'depthwise', packing: 'f32', tile: { run: Math.min(4, s.outWidth) } };
+      return { variant: 'depthwise', packing: 'f32', tile: depthwiseTile(s, traits) };
     }
     return { variant: 'grouped', packing: 'f32', tile: {} };
   }
@@ -21,31 +21,41 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
     return {
       variant: 'subgroup',
       packing,
-      tile: { lanes: traits.subgroupSize, ...subgroupTile(s, traits.subgroupSize, packing === 'f16pairs') },
+      tile: { lanes: traits.subgroupSize, ...subgroupTile(s, traits.subgroupSize) },
     };
   }
   return { variant: 'direct', packing: 'f32', tile: {} };
 }
 
-/** Cycles of lavapipe, measured: a 32-bit component of a vector load, a broadcast quad, a vector fma with its spill. */
-const LOAD = 20;
-const BROADCAST = 6;
-const FMA = 0.5;
+/** A strip for the 3×3 filters of the nets, else a run of outputs along a row. */
+function depthwiseTile(s: Conv2dShape, traits: DeviceTraits): Readonly<Record<string, number>> {
+  if (s.kernelHeight !== 3 || s.kernelWidth !== 3 || s.dilation !== 1 || s.stride > 2)
+    return { run: Math.min(4, s.outWidth) };
+  // A processor needs a few hundred invocations, a card tens of thousands.
+  const cpu = traits.kind === 'cpu';
+  return { columns: 2, rows: cpu ? s.outHeight : 4, size: cpu ? Math.max(traits.subgroupSize, 8) : 64 };
+}
 
-/** The tile with the least estimated time, waste at the edges included. */
-function subgroupTile(s: Conv2dShape, lanes: number, pairs: boolean): { width: number; blocks: number } {
+/** Cycles of lavapipe, measured: a loaded number of eight lanes, a quad broadcast, a vector multiply-add. */
+const LOAD = 16;
+const BROADCAST = 6;
+const MULTIPLY_ADD = 1;
+
+/**
+ * The tile with the least estimated time, waste at the edges included. Few candidates: every tile is a pipeline
+ * that the driver compiles for a third of a second, and tiles above 4×2 gain less than they cost there.
+ */
+function subgroupTile(s: Conv2dShape, lanes: number): { width: number; blocks: number } {
   const pixels = s.batch * s.outHeight * s.outWidth;
-  let best = { width: 4, blocks: 1 };
+  const blocks = pixels <= lanes ? 1 : 2;
+  let best = { width: 4, blocks };
   let least = Number.POSITIVE_INFINITY;
-  for (const width of [2, 4]) {
-    for (const blocks of [1, 2, 3]) {
-      const tiles = ceilDiv(quads(s.outChannels) * 4, lanes * width) * ceilDiv(pixels, lanes * blocks);
-      const weightLoads = 4 * width * LOAD * (pairs ? 0.5 : 1);
-      const cost = weightLoads + blocks * (4 * LOAD + lanes * (BROADCAST + 4 * width * FMA));
-      if (tiles * cost < least) {
-        least = tiles * cost;
-        best = { width, blocks };
-      }
+  for (const width of [4, 2]) {
+    const tiles = ceilDiv(quads(s.outChannels) * 4, lanes * width);
+    const cost = 4 * width * LOAD + blocks * (4 * LOAD + lanes * (BROADCAST + 4 * width * MULTIPLY_ADD));
+    if (tiles * cost < least) {
+      least = tiles * cost;
+      best = { width, blocks };
     }
   }
   return best;

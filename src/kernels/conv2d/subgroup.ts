@@ -1,30 +1,36 @@
 /**
  * Convolution as implicit GEMM for software adapters, where a lane is a SIMD lane, a workgroup runs on one
- * core and every storage load costs as much as some eighty multiply-adds.
+ * core and a storage load costs as much as dozens of multiply-adds (some ten instructions a lane and number).
  *
  * A workgroup is one subgroup of L lanes. It computes L·W output channels for B·L pixels: lane l holds
  * channels l·W … l·W+W−1 of every pixel of the tile. Each lane loads the input quad of its own pixel and the
  * weights of its own channels; `subgroupBroadcast` with a constant lane then hands every pixel's quad round,
- * so that B + 4·W/4 vector loads feed 4·W·B·L multiply-adds. No workgroup memory, no barrier. Accumulators spill to L1,
- * which is why the four depth steps of a quad are added to one accumulator in a row.
+ * so that 4·B + 4·W loaded numbers a lane feed 4·W·B·L multiply-adds. No workgroup memory, no barrier.
+ * Accumulators spill to L1, which is why the four depth steps of a quad are added to one in a row.
  *
- * Weights: f32 [K][Op], or f16 pairs of two depth steps [K/2][Op] in u32 (half the load).
+ * Two forms: `spatial` walks the taps of the filter, each lane with its own pixel's border test; `pointwise`
+ * (1×1, stride 1, no padding) is a plain GEMM and saves the coordinates.
+ *
+ * Workgroups that follow one another share their weights, not their pixels: a tile's weights stay in L2.
+ * Weights: f32 [K][Op], or f16 pairs of two depth steps [K/2][Op] in u32 (half the loads).
  */
-import type { BufferBinding, KernelCall } from '../../gpu/kernel_call.js';
-import { u32 } from '../../gpu/kernel_call.js';
+import type { BufferBinding, FloatType, KernelCall } from '../../gpu/kernel_call.js';
+import { f32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, quads, read } from '../tensor.js';
-import { convBytes, convFlops, geometryUniforms } from './geometry.js';
+import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
 export interface SubgroupTile {
   lanes: number;
-  /** Output channels a lane: 2 or 4. */
+  /** Output channels a lane: 1 (f32 output only), 2 or 4. */
   width: number;
   /** Pixels a lane. */
   blocks: number;
 }
 
-const vec = (width: number, type: string) => `vec${width}<${type}>`;
+const vec = (width: number, type: string) => (width === 1 ? type : `vec${width}<${type}>`);
+const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+const lines = (n: number, f: (i: number) => string) => range(n).map(f).join('\n');
 
 export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): KernelCall<B>[] {
   const s = call.shape;
@@ -33,7 +39,6 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
   const pixels = s.batch * s.outHeight * s.outWidth;
   const channelTiles = ceilDiv(quads(s.outChannels) * 4, lanes * width);
   const pixelTiles = ceilDiv(pixels, lanes * blocks);
-  const rows = Math.min(pixelTiles, 65535);
   const F = vec(width, 'f32');
   const parameter = (name: string, ref: B): BufferBinding<B> => ({ name, ref, element: F, write: false });
 
@@ -52,64 +57,40 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
     });
   buffers.push({ name: 'y', ref: call.y.ref, element: laneElement(width, call.y.dtype), write: true });
 
-  const B = range(blocks);
-  const L = range(lanes);
+  const pointwise = isPointwise(s);
   const body = `
-fn weights(at: u32) -> ${pairs ? vec(width, 'u32') : F} { return weight[at]; }
-${pairs ? half(width) : ''}
+${pairs ? halves(width) : ''}
 ${finish(call, width)}
+${pointwise ? '' : DIVIDE}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-  let per_row = params.out_q * ${4 / width}u;
-  let wanted = group.x * ${lanes}u + lane;
+  let per_row = params.out_q * 4u / ${width}u;
+  let wanted = group.z * ${lanes}u + lane;
   let channel = min(wanted, per_row - 1u);
-  let first = (group.y + group.z * 65535u) * ${lanes * blocks}u;
+  let first = (group.x + group.y * 65535u) * ${lanes * blocks}u;
   if (first >= params.pixels) { return; }
-${B.map(
-  (b) => `  let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);
-  let oy${b} = m${b} / params.out_w % params.out_h * params.stride - params.padding;
-  let ox${b} = m${b} % params.out_w * params.stride - params.padding;
-  let n${b} = m${b} / (params.out_w * params.out_h) * params.in_h;`,
-).join('\n')}
-${B.flatMap((b) => L.map((l) => `  var s${b}_${l} = ${F}(0.0);`)).join('\n')}
+${lines(blocks, (b) => `  let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);`)}
+${lines(blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
   var at = channel;
-  for (var ky = 0u; ky < params.kernel_h; ky++) {
-    for (var kx = 0u; kx < params.kernel_w; kx++) {
-${B.map(
-  (b) => `      let iy${b} = oy${b} + ky * params.dilation;
-      let ix${b} = ox${b} + kx * params.dilation;
-      let in${b} = iy${b} < params.in_h && ix${b} < params.in_w;
-      let p${b} = select(0u, ((n${b} + iy${b}) * params.in_w + ix${b}) * params.in_q, in${b});`,
-).join('\n')}
-      for (var c = 0u; c < params.in_q; c++) {
-${weightLoads(pairs)}
-${B.map((b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`).join('\n')}
-${B.flatMap((b) =>
-  L.map(
-    (l) =>
-      `        { let p = subgroupBroadcast(x${b}, ${l}u); s${b}_${l} = fma(${F}(p.w), w3, fma(${F}(p.z), w2, fma(${F}(p.y), w1, fma(${F}(p.x), w0, s${b}_${l})))); }`,
-  ),
-).join('\n')}
-      }
-    }
-  }
+${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs)}
   if (wanted >= per_row) { return; }
-${B.flatMap((b) =>
-  L.map((l) => {
-    const m = b * lanes + l;
-    return `  if (first + ${m}u < params.pixels) { finish(s${b}_${l}, channel, (first + ${m}u) * per_row + channel); }`;
-  }),
-).join('\n')}
+  ${call.bias !== undefined ? 'let bias_here = bias[channel];' : ''}
+  ${call.slope !== undefined ? 'let slope_here = slope[channel];' : ''}
+${storeAll(lanes * blocks, call)}
 }`;
   return [
     {
-      label: `conv2d.forward.subgroup ${width}×${blocks}${pairs ? ' f16' : ''}`,
+      label: `conv2d.forward.subgroup ${pointwise ? '1×1 ' : ''}${width}×${blocks}${pairs ? ' f16' : ''}`,
       // Bounds come from uniforms and the early return is uniform over the one subgroup of a workgroup.
       directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
-      uniforms: { ...geometryUniforms(s), unused: u32(0) },
+      uniforms: {
+        ...geometryUniforms(s),
+        per_width: f32(1 / s.outWidth),
+        per_map: f32(1 / (s.outWidth * s.outHeight)),
+      },
       buffers,
       body,
-      workgroups: [channelTiles, rows, ceilDiv(pixelTiles, 65535)],
+      workgroups: [Math.min(pixelTiles, 65535), ceilDiv(pixelTiles, 65535), channelTiles],
       flops: convFlops(s),
       bytes: convBytes(
         call,
@@ -124,50 +105,112 @@ ${B.flatMap((b) =>
   ];
 }
 
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+/**
+ * Quotient by a float reciprocal, put right by one where rounding missed: an integer division of vectors is
+ * eight scalar divisions on these adapters.
+ */
+const DIVIDE = `
+fn divide(a: u32, b: u32, reciprocal: f32) -> u32 {
+  let q = u32(f32(a) * reciprocal);
+  let r = i32(a - q * b);
+  return q + select(0u, 1u, r >= i32(b)) - select(0u, 1u, r < 0);
+}`;
 
-/** Element of a map when a lane reads or writes `width` channels of it. */
-function laneElement(width: number, dtype: 'f32' | 'f16'): string {
-  if (dtype === 'f32') return vec(width, 'f32');
-  return width === 4 ? 'vec2<u32>' : 'u32';
+function pointwiseLoop(lanes: number, width: number, blocks: number, pairs: boolean): string {
+  return `${lines(blocks, (b) => `  var p${b} = m${b} * params.in_q;`)}
+  for (var c = 0u; c < params.in_q; c++) {
+${weightLoads(pairs)}
+${lines(blocks, (b) => `    let x${b} = load_x(p${b} + c);`)}
+${multiplyAdd(lanes, width, blocks)}
+  }`;
+}
+
+function spatialLoop(lanes: number, width: number, blocks: number, pairs: boolean): string {
+  return `${lines(
+    blocks,
+    (b) => `  let row${b} = divide(m${b}, params.out_w, params.per_width);
+  let n${b} = divide(m${b}, params.out_w * params.out_h, params.per_map);
+  let ox${b} = (m${b} - row${b} * params.out_w) * params.stride - params.padding;
+  let oy${b} = (row${b} - n${b} * params.out_h) * params.stride - params.padding;`,
+  )}
+  for (var ky = 0u; ky < params.kernel_h; ky++) {
+    for (var kx = 0u; kx < params.kernel_w; kx++) {
+${lines(
+  blocks,
+  (b) => `      let iy${b} = oy${b} + ky * params.dilation;
+      let ix${b} = ox${b} + kx * params.dilation;
+      // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
+      let in${b} = iy${b} < params.in_h && ix${b} < params.in_w;
+      let p${b} = select(0u, ((n${b} * params.in_h + iy${b}) * params.in_w + ix${b}) * params.in_q, in${b});`,
+)}
+      for (var c = 0u; c < params.in_q; c++) {
+${weightLoads(pairs)}
+${lines(blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`)}
+${multiplyAdd(lanes, width, blocks)}
+      }
+    }
+  }`;
+}
+
+/** Pixels stored by one turn of the last loop. */
+const STORED = 4;
+
+/**
+ * Stores are most of what the driver compiles (each is unrolled over the lanes), so they are written once for
+ * four pixels and the accumulators move down past them.
+ */
+function storeAll<B>(pixels: number, call: Conv2dCall<B>): string {
+  const extra = `${call.bias !== undefined ? ', bias_here' : ''}${call.slope !== undefined ? ', slope_here' : ''}`;
+  return `  var to = first * per_row + channel;
+  for (var m = first; m < min(first + ${pixels}u, params.pixels); m += ${STORED}u) {
+${lines(STORED, (i) => `    if (m + ${i}u < params.pixels) { finish(s${i}${extra}, to + ${i}u * per_row); }`)}
+    to += ${STORED}u * per_row;
+${lines(pixels - STORED, (i) => `    s${i} = s${i + STORED};`)}
+  }`;
+}
+
+function multiplyAdd(lanes: number, width: number, blocks: number): string {
+  const F = vec(width, 'f32');
+  return lines(
+    lanes * blocks,
+    (i) =>
+      `    { let p = subgroupBroadcast(x${Math.floor(i / lanes)}, ${i % lanes}u); s${i} = fma(${F}(p.w), w3, fma(${F}(p.z), w2, fma(${F}(p.y), w1, fma(${F}(p.x), w0, s${i})))); }`,
+  );
 }
 
 /** w0 … w3: this lane's weights for the four depth steps of an input quad. */
 function weightLoads(pairs: boolean): string {
-  if (!pairs) {
-    return range(4)
-      .map((j) => `        let w${j} = weights(at); at += per_row;`)
-      .join('\n');
-  }
-  return range(2)
-    .map(
-      (j) =>
-        `        let u${j} = weights(at); at += per_row; let h${j} = halves(u${j}); let w${2 * j} = h${j}[0]; let w${2 * j + 1} = h${j}[1];`,
-    )
-    .join('\n');
+  if (!pairs) return lines(4, (j) => `    let w${j} = weight[at]; at += per_row;`);
+  return lines(
+    2,
+    (j) =>
+      `    let h${j} = halves(weight[at]); at += per_row; let w${2 * j} = h${j}[0]; let w${2 * j + 1} = h${j}[1];`,
+  );
 }
 
 /** Splits `width` u32 of f16 pairs into the even and the odd depth step. */
-function half(width: number): string {
-  const parts = (k: string) =>
-    range(width)
-      .map((i) => `h${i}.${k}`)
-      .join(', ');
-  return `fn halves(u: ${vec(width, 'u32')}) -> array<${vec(width, 'f32')}, 2> {
-${range(width)
-  .map((i) => `  let h${i} = unpack2x16float(u[${i}]);`)
-  .join('\n')}
-  return array<${vec(width, 'f32')}, 2>(${vec(width, 'f32')}(${parts('x')}), ${vec(width, 'f32')}(${parts('y')}));
+function halves(width: number): string {
+  const F = vec(width, 'f32');
+  const parts = (k: string) => `${F}(${range(width).map((i) => `h${i}.${k}`)})`;
+  return `fn halves(u: ${vec(width, 'u32')}) -> array<${F}, 2> {
+${lines(width, (i) => `  let h${i} = unpack2x16float(u${width === 1 ? '' : `[${i}]`});`)}
+  return array<${F}, 2>(${parts('x')}, ${parts('y')});
 }`;
+}
+
+/** Element of a map when a lane reads or writes `width` channels of it. */
+function laneElement(width: number, dtype: FloatType): string {
+  if (dtype === 'f32') return vec(width, 'f32');
+  return width === 4 ? 'vec2<u32>' : 'u32';
 }
 
 function finish<B>(call: Conv2dCall<B>, width: number): string {
   const F = vec(width, 'f32');
-  const lines = [`fn finish(sum: ${F}, channel: u32, i: u32) {`, '  var v = sum;'];
-  if (call.bias !== undefined) lines.push('  v += bias[channel];');
-  if (call.activation === 'relu') lines.push(`  v = max(v, ${F}(0.0));`);
-  if (call.activation === 'prelu')
-    lines.push(`  v = max(v, ${F}(0.0)) + slope[channel] * min(v, ${F}(0.0));`);
+  const has = (name: 'bias' | 'slope') => (call[name] !== undefined ? `, ${name}_here: ${F}` : '');
+  const out = [`fn finish(sum: ${F}${has('bias')}${has('slope')}, i: u32) {`, '  var v = sum;'];
+  if (call.bias !== undefined) out.push('  v += bias_here;');
+  if (call.activation === 'relu') out.push(`  v = max(v, ${F}(0.0));`);
+  if (call.activation === 'prelu') out.push(`  v = max(v, ${F}(0.0)) + slope_here * min(v, ${F}(0.0));`);
   if (call.residual) {
     const value =
       call.residual.dtype === 'f32'
@@ -175,17 +218,17 @@ function finish<B>(call: Conv2dCall<B>, width: number): string {
         : width === 4
           ? 'vec4<f32>(unpack2x16float(residual[i].x), unpack2x16float(residual[i].y))'
           : 'unpack2x16float(residual[i])';
-    lines.push(`  v += ${value};`);
+    out.push(`  v += ${value};`);
   }
-  if (call.y.dtype === 'f32') lines.push('  y[i] = v;');
+  if (call.y.dtype === 'f32') out.push('  y[i] = v;');
   else {
-    lines.push(`  let c = clamp(v, ${F}(-65504.0), ${F}(65504.0));`);
-    lines.push(
+    out.push(`  let c = clamp(v, ${F}(-65504.0), ${F}(65504.0));`);
+    out.push(
       width === 4
         ? '  y[i] = vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));'
         : '  y[i] = pack2x16float(c);',
     );
   }
-  lines.push('}');
-  return lines.join('\n');
+  out.push('}');
+  return out.join('\n');
 }
