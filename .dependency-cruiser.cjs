@@ -8,10 +8,10 @@ const below = {
   graph: ['kernels', 'gpu'],
   weights: ['graph', 'kernels', 'gpu'],
   nets: ['weights', 'graph', 'kernels', 'gpu'],
-  train: ['nets', 'weights', 'graph', 'kernels', 'gpu'],
   media: ['nets', 'weights', 'graph', 'kernels', 'gpu'],
-  face: ['media', 'train', 'nets', 'weights', 'graph', 'kernels', 'gpu'],
-  cli: ['face', 'media', 'train', 'nets', 'weights', 'graph', 'kernels', 'gpu'],
+  face: ['media', 'nets', 'weights', 'graph', 'kernels', 'gpu'],
+  train: ['face', 'media', 'nets', 'weights', 'graph', 'kernels', 'gpu'],
+  cli: ['train', 'face', 'media', 'nets', 'weights', 'graph', 'kernels', 'gpu'],
 };
 
 // Packages that need Node: its file system, its streams or native code.

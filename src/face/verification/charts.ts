@@ -10,18 +10,19 @@ const RIGHT = 26;
 const TOP = 14;
 const BOTTOM = 46;
 
-interface Axis {
+export interface Axis {
   /** Data to 0…1 along the axis. */
   at: (value: number) => number;
   ticks: readonly { value: number; label: string }[];
   title: string;
 }
 
-const px = (x: number): number => LEFT + x * (WIDTH - LEFT - RIGHT);
-const py = (y: number): number => HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM);
+export const px = (x: number): number => LEFT + x * (WIDTH - LEFT - RIGHT);
+export const py = (y: number): number => HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM);
 const f = (value: number): string => value.toFixed(1);
 
-function frame(x: Axis, y: Axis, label: string, content: string): string {
+/** Grid, ticks and titles of a chart round its content. */
+export function frame(x: Axis, y: Axis, label: string, content: string): string {
   const vertical = x.ticks.map(({ value, label: text }) => {
     const at = px(x.at(value));
     return `<line class="grid" x1="${f(at)}" y1="${TOP}" x2="${f(at)}" y2="${HEIGHT - BOTTOM}"/><text x="${f(at)}" y="${HEIGHT - BOTTOM + 17}" text-anchor="middle">${escapeHtml(text)}</text>`;
@@ -38,7 +39,7 @@ ${content}</svg>`;
 }
 
 /** Up to five round steps between two numbers. */
-function linearTicks(from: number, to: number, digits: number): { value: number; label: string }[] {
+export function linearTicks(from: number, to: number, digits: number): { value: number; label: string }[] {
   const rough = (to - from) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough)!;

@@ -116,7 +116,8 @@ function note({ summary, items }: ReportInput['notes'][number]): string {
   return `<details><summary>${escapeHtml(summary)}</summary>${list}</details>`;
 }
 
-const STYLE = `
+/** Style sheet of the reports, light and dark. */
+export const STYLE = `
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1c2330;--dim:#5d6778;--line:#dfe3ea;--same:#1f8a70;--diff:#d9663b;--mark:#3656c9}
 @media (prefers-color-scheme:dark){:root{--bg:#14171d;--card:#1d222b;--ink:#e8ebf1;--dim:#9aa4b5;--line:#323a47;--same:#3fbf9b;--diff:#f08a5d;--mark:#8ea6ff}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
