@@ -28,9 +28,9 @@ export interface SubgroupTile {
   blocks: number;
 }
 
-const vec = (width: number, type: string) => (width === 1 ? type : `vec${width}<${type}>`);
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
-const lines = (n: number, f: (i: number) => string) => range(n).map(f).join('\n');
+export const vec = (width: number, type: string) => (width === 1 ? type : `vec${width}<${type}>`);
+export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+export const lines = (n: number, f: (i: number) => string) => range(n).map(f).join('\n');
 
 export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): KernelCall<B>[] {
   const s = call.shape;
@@ -109,7 +109,7 @@ ${storeAll(lanes * blocks, call)}
  * Quotient by a float reciprocal, put right by one where rounding missed: an integer division of vectors is
  * eight scalar divisions on these adapters.
  */
-const DIVIDE = `
+export const DIVIDE = `
 fn divide(a: u32, b: u32, reciprocal: f32) -> u32 {
   let q = u32(f32(a) * reciprocal);
   let r = i32(a - q * b);
@@ -153,7 +153,7 @@ ${multiplyAdd(lanes, width, blocks)}
 }
 
 /** Pixels stored by one turn of the last loop. */
-const STORED = 4;
+export const STORED = 4;
 
 /**
  * Stores are most of what the driver compiles (each is unrolled over the lanes), so they are written once for
@@ -169,7 +169,7 @@ ${lines(pixels - STORED, (i) => `    s${i} = s${i + STORED};`)}
   }`;
 }
 
-function multiplyAdd(lanes: number, width: number, blocks: number): string {
+export function multiplyAdd(lanes: number, width: number, blocks: number): string {
   const F = vec(width, 'f32');
   return lines(
     lanes * blocks,
@@ -199,7 +199,7 @@ ${lines(width, (i) => `  let h${i} = unpack2x16float(u${width === 1 ? '' : `[${i
 }
 
 /** Element of a map when a lane reads or writes `width` channels of it. */
-function laneElement(width: number, dtype: FloatType): string {
+export function laneElement(width: number, dtype: FloatType): string {
   if (dtype === 'f32') return vec(width, 'f32');
   return width === 4 ? 'vec2<u32>' : 'u32';
 }

@@ -1,0 +1,66 @@
+/**
+ * Gradient of a convolution with respect to its input:
+ *
+ *   dx[n,iy,ix,c] = Σ_{ky,kx,o} dy[n,oy,ox,o] · w[ky,kx,c,o]      over the taps with oy·s + ky·d − p = iy,
+ *                                                                 ox·s + kx·d − p = ix
+ *
+ * At stride s an input pixel is reached only by the taps with iy + p − ky·d divisible by s, so the pixels fall
+ * into s² classes by (iy mod s, ix mod s), each of them a small dense convolution over its own taps. Kernels take
+ * one class a workgroup (or a slice of the grid) and step over its taps; no pixel tests for divisibility.
+ */
+import type { KernelCall } from '../../gpu/kernel_call.js';
+import type { DeviceTraits } from '../../gpu/traits.js';
+import { product, quads } from '../tensor.js';
+import { gradInputDepthwise, gradInputDepthwiseStrip } from './grad_input_depthwise.js';
+import { gradInputDirect } from './grad_input_direct.js';
+import { gradInputGrouped } from './grad_input_grouped.js';
+import { gradInputSubgroup } from './grad_input_subgroup.js';
+import { planGradInput } from './grad_plan.js';
+import type { GradInputCall } from './grad_types.js';
+import type { Conv2dShape } from './types.js';
+
+/** The dispatches of dx = dL/dx by the variant planned for the shape and the device. */
+export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits): KernelCall<B>[] {
+  const dense = denseAsPointwise(call);
+  const plan = planGradInput(dense.shape, traits);
+  switch (plan.variant) {
+    case 'strip':
+      return gradInputDepthwiseStrip(dense, plan.tile);
+    case 'depthwise':
+      return gradInputDepthwise(dense);
+    case 'grouped':
+      return gradInputGrouped(dense);
+    case 'subgroup':
+      return gradInputSubgroup(dense, plan.tile);
+    default:
+      return gradInputDirect(dense);
+  }
+}
+
+/**
+ * Where the filter covers the map, every input pixel has one tap of its own: dx [N, H·W·Cp] = dy [N, O] · wᵀ, a
+ * 1×1 convolution backwards whose channels are the whole map. Its weight [H·W·Cp][Op] lies in memory as it is.
+ */
+function denseAsPointwise<B>(call: GradInputCall<B>): GradInputCall<B> {
+  const s = call.shape;
+  const covers =
+    s.groups === 1 &&
+    s.padding === 0 &&
+    s.kernelHeight === s.inHeight &&
+    s.kernelWidth === s.inWidth &&
+    s.outHeight * s.outWidth === 1 &&
+    (s.dilation === 1 || s.kernelHeight * s.kernelWidth === 1);
+  if (!covers) return call;
+  const features = product([s.inHeight, s.inWidth, quads(s.inChannels) * 4]);
+  const shape: Conv2dShape = {
+    ...s,
+    inHeight: 1,
+    inWidth: 1,
+    inChannels: features,
+    kernelHeight: 1,
+    kernelWidth: 1,
+    stride: 1,
+    dilation: 1,
+  };
+  return { ...call, shape, dx: { ...call.dx, shape: [s.batch, 1, 1, features] } };
+}

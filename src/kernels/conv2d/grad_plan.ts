@@ -1,0 +1,93 @@
+import type { DeviceTraits } from '../../gpu/traits.js';
+import { ceilDiv, quads } from '../tensor.js';
+import { largestClass } from './grad_geometry.js';
+import type { StripTile } from './grad_input_depthwise.js';
+import type { SubgroupTile } from './subgroup.js';
+import type { Conv2dShape } from './types.js';
+
+export type GradInputPlan =
+  | { variant: 'subgroup'; tile: SubgroupTile }
+  | { variant: 'strip'; tile: StripTile }
+  | { variant: 'direct' | 'depthwise' | 'grouped' };
+
+export interface SplitPlan {
+  /** Partial gradients; 1 writes the gradient itself. */
+  splits: number;
+  /** Units of depth (output pixels, or columns of a strip) a split takes. */
+  chunk: number;
+  /** The packed gradient as a matrix. */
+  rows: number;
+  columns: number;
+}
+
+export type GradWeightPlan = SplitPlan &
+  (
+    | { variant: 'subgroup'; tile: SubgroupTile }
+    | { variant: 'strip'; tile: { columns: number; rows: number; size: number } }
+    | { variant: 'direct' | 'depthwise' | 'grouped' }
+  );
+
+const isDepthwise = (s: Conv2dShape) =>
+  s.groups > 1 && s.groups === s.inChannels && s.groups === s.outChannels;
+const isStrip = (s: Conv2dShape) =>
+  s.kernelHeight === 3 && s.kernelWidth === 3 && s.dilation === 1 && s.stride <= 2 && s.padding <= 2;
+const hasFixedSubgroups = (t: DeviceTraits) =>
+  t.kind === 'cpu' && t.subgroupSize >= 4 && t.subgroupSize <= 16;
+const lanesOf = (t: DeviceTraits) => (t.kind === 'cpu' ? Math.max(t.subgroupSize, 8) : 64);
+
+/** Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is. */
+export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPlan {
+  if (isDepthwise(s)) {
+    if (!isStrip(s)) return { variant: 'depthwise' };
+    const rows = traits.kind === 'cpu' ? s.inHeight + s.padding : 4;
+    return { variant: 'strip', tile: { columns: s.stride === 1 ? 2 : 1, rows, size: lanesOf(traits) } };
+  }
+  if (s.groups > 1) return { variant: 'grouped' };
+  if (!hasFixedSubgroups(traits)) return { variant: 'direct' };
+  const lanes = traits.subgroupSize;
+  const width = quads(s.inChannels) * 4 <= lanes * 2 ? 2 : 4;
+  return { variant: 'subgroup', tile: { lanes, width, blocks: largestClass(s) <= lanes ? 1 : 2 } };
+}
+
+/** Picks the variant, tile and split of the weight gradient. */
+export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeightPlan {
+  const taps = s.kernelHeight * s.kernelWidth;
+  const columns = quads(s.outChannels) * 4;
+  const pixels = s.batch * s.outHeight * s.outWidth;
+  const cpu = traits.kind === 'cpu';
+  const split = (rows: number, units: number, wanted: number, least: number): SplitPlan => {
+    // Partials must fit one binding; a chunk must be worth its second pass.
+    const most = Math.max(1, Math.floor(traits.maxBindingBytes / (rows * columns * 4)));
+    const splits = Math.max(1, Math.min(most, wanted, Math.floor(units / least)));
+    const chunk = ceilDiv(units, splits);
+    return { splits: ceilDiv(units, chunk), chunk, rows, columns };
+  };
+  if (isDepthwise(s)) {
+    const invocations = cpu ? 32 * lanesOf(traits) : 16384;
+    if (!isStrip(s)) {
+      const wanted = ceilDiv(invocations, taps * quads(s.outChannels));
+      return { variant: 'depthwise', ...split(taps, pixels, wanted, 16) };
+    }
+    const wide = { columns: s.stride === 1 ? 2 : 2, rows: cpu ? s.outHeight : 16, size: lanesOf(traits) };
+    const units = s.batch * ceilDiv(s.outHeight, wide.rows) * ceilDiv(s.outWidth, wide.columns);
+    const wanted = ceilDiv(invocations, quads(s.outChannels));
+    return { variant: 'strip', tile: wide, ...split(taps, units, wanted, 1) };
+  }
+  const invocations = cpu ? 1024 : 65536;
+  if (s.groups > 1) {
+    const rows = taps * (s.inChannels / s.groups);
+    return { variant: 'grouped', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 4), 64) };
+  }
+  const rows = taps * quads(s.inChannels) * 4;
+  if (!hasFixedSubgroups(traits))
+    return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
+  const lanes = traits.subgroupSize;
+  const width = columns <= lanes * 2 ? 2 : 4;
+  const tiles = ceilDiv(rows / 4, lanes) * ceilDiv(columns, lanes * width);
+  // Enough workgroups for a few cores; a chunk of 512 pixels makes the second pass a few hundredths of the first.
+  return {
+    variant: 'subgroup',
+    tile: { lanes, width, blocks: 1 },
+    ...split(rows, pixels, ceilDiv(32, tiles), 512),
+  };
+}

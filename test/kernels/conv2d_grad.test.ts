@@ -1,0 +1,332 @@
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-backend-cpu';
+import '@tensorflow/tfjs-core/dist/register_all_gradients.js';
+import { describe, expect, it } from 'vitest';
+import type { FloatType } from '../../src/gpu/kernel_call.js';
+import type { DeviceTraits } from '../../src/gpu/traits.js';
+import { conv2dGradInput } from '../../src/kernels/conv2d/grad_input.js';
+import {
+  conv2dGradInputReference,
+  conv2dGradWeightReference,
+} from '../../src/kernels/conv2d/grad_reference.js';
+import { conv2dGradWeight } from '../../src/kernels/conv2d/grad_weight.js';
+import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
+import type { Conv2dShape } from '../../src/kernels/conv2d/types.js';
+import { type ParameterLayout, pack, packIndices } from '../../src/kernels/packing.js';
+import { channelSum } from '../../src/kernels/reduce/channel_sum.js';
+import { channelSumReference } from '../../src/kernels/reduce/reference.js';
+import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+
+/** batch, height, width, channels in and out, then what differs from a 3×3 at stride 1 with padding 1. */
+function shapeOf(
+  batch: number,
+  inHeight: number,
+  inWidth: number,
+  inChannels: number,
+  outChannels: number,
+  rest: Partial<Conv2dShape> = {},
+): Conv2dShape {
+  const s = { kernelHeight: 3, kernelWidth: 3, stride: 1, padding: 1, dilation: 1, groups: 1, ...rest };
+  const out = (size: number, kernel: number) =>
+    Math.floor((size + 2 * s.padding - s.dilation * (kernel - 1) - 1) / s.stride) + 1;
+  const outHeight = out(inHeight, s.kernelHeight);
+  const outWidth = out(inWidth, s.kernelWidth);
+  return { batch, inHeight, inWidth, inChannels, outChannels, outHeight, outWidth, ...s };
+}
+
+const k1 = { kernelHeight: 1, kernelWidth: 1, padding: 0 };
+const depthwise = (
+  batch: number,
+  h: number,
+  w: number,
+  channels: number,
+  rest: Partial<Conv2dShape> = {},
+): Conv2dShape => shapeOf(batch, h, w, channels, channels, { groups: channels, ...rest });
+
+const SHAPES: Conv2dShape[] = [
+  shapeOf(1, 1, 1, 1, 1),
+  shapeOf(1, 1, 1, 5, 3, k1),
+  shapeOf(1, 3, 5, 2, 7),
+  shapeOf(2, 5, 3, 3, 10, { padding: 0 }),
+  shapeOf(1, 7, 7, 3, 32, { stride: 2 }),
+  shapeOf(5, 7, 13, 10, 16, { padding: 0 }),
+  shapeOf(2, 13, 7, 7, 5, { padding: 3, dilation: 2 }),
+  shapeOf(1, 9, 8, 5, 7, { kernelHeight: 2, kernelWidth: 2, padding: 0 }),
+  shapeOf(2, 7, 7, 33, 35, { stride: 2 }),
+  shapeOf(2, 8, 6, 32, 36, { stride: 2 }),
+  shapeOf(1, 13, 7, 10, 2, k1),
+  shapeOf(3, 5, 5, 32, 7, { ...k1, stride: 2 }),
+  shapeOf(1, 6, 5, 3, 5, { ...k1, padding: 1 }),
+  // Rows and columns that no window reaches; strides and dilations with and without a common factor.
+  shapeOf(1, 8, 8, 3, 5, { stride: 2, padding: 0, kernelHeight: 3, kernelWidth: 2 }),
+  shapeOf(1, 11, 10, 5, 3, { stride: 3, padding: 2 }),
+  shapeOf(1, 9, 10, 3, 3, { stride: 2, dilation: 2, padding: 2 }),
+  shapeOf(1, 12, 11, 3, 3, { stride: 4, dilation: 2, padding: 1 }),
+  shapeOf(1, 2, 2, 3, 3, { ...k1, stride: 3 }),
+  // More pixels than one chunk of a split.
+  shapeOf(2, 33, 17, 5, 9),
+  // Dense layers: the filter covers the map.
+  shapeOf(1, 3, 3, 17, 34, { padding: 0 }),
+  shapeOf(5, 1, 1, 130, 10, k1),
+  shapeOf(3, 7, 6, 10, 33, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+];
+
+const DEPTHWISE_SHAPES: Conv2dShape[] = [
+  depthwise(1, 1, 1, 2),
+  depthwise(1, 3, 5, 3),
+  depthwise(2, 7, 7, 10, { stride: 2 }),
+  depthwise(1, 8, 6, 5, { stride: 2 }),
+  depthwise(1, 13, 13, 64),
+  depthwise(3, 13, 7, 32, { stride: 2, padding: 0 }),
+  depthwise(1, 6, 8, 7, { padding: 0 }),
+  depthwise(1, 6, 9, 7, { padding: 2 }),
+  depthwise(1, 6, 9, 7, { padding: 2, stride: 2 }),
+  depthwise(1, 33, 19, 5),
+  depthwise(5, 7, 7, 28, { kernelHeight: 7, kernelWidth: 7, padding: 0 }),
+  depthwise(1, 7, 6, 64, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+  depthwise(1, 13, 13, 7, { dilation: 2, padding: 3 }),
+  depthwise(1, 9, 9, 3, { stride: 3, padding: 0 }),
+];
+
+const GROUPED_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 5, 5, 128, 128, { groups: 64 }),
+  shapeOf(2, 3, 7, 6, 10, { groups: 2, stride: 2 }),
+  shapeOf(1, 7, 5, 9, 3, { groups: 3, padding: 0 }),
+  shapeOf(2, 13, 11, 3, 9, { groups: 3 }),
+];
+
+const describeShape = (s: Conv2dShape): string =>
+  `[${s.batch},${s.inHeight},${s.inWidth},${s.inChannels}]→${s.outChannels} ${s.kernelHeight}×${s.kernelWidth} s${s.stride} p${s.padding} d${s.dilation} g${s.groups}`;
+
+const layoutOf = (s: Conv2dShape): ParameterLayout =>
+  s.groups === 1 ? 'conv' : s.groups === s.inChannels && s.groups === s.outChannels ? 'depthwise' : 'grouped';
+
+const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+const xShapeOf = (s: Conv2dShape) => [s.batch, s.inHeight, s.inWidth, s.inChannels];
+const yShapeOf = (s: Conv2dShape) => [s.batch, s.outHeight, s.outWidth, s.outChannels];
+const wShapeOf = (s: Conv2dShape) => [s.outChannels, s.inChannels / s.groups, s.kernelHeight, s.kernelWidth];
+
+/** A gradient in the packed layout of the weight, as a matrix [rows, Op], padding included. */
+function packedMatrix(s: Conv2dShape, outside: Float64Array): { shape: number[]; data: Float64Array } {
+  const { length, outputs } = packIndices(wShapeOf(s), layoutOf(s), undefined, () => {});
+  const data = new Float64Array(length);
+  packIndices(wShapeOf(s), layoutOf(s), undefined, (o, i) => {
+    data[i] = outside[o];
+  });
+  return { shape: [length / outputs, outputs], data };
+}
+
+interface Storage {
+  x: FloatType;
+  dy: FloatType;
+}
+
+const STORAGES: Storage[] = [
+  { x: 'f32', dy: 'f32' },
+  { x: 'f16', dy: 'f32' },
+  { x: 'f16', dy: 'f16' },
+];
+
+async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<string[]> {
+  const gpu = await sharedGpu();
+  const x = roundedTo(c.x, noise(size(xShapeOf(s)), 3));
+  const dy = roundedTo(c.dy, noise(size(yShapeOf(s)), 7));
+  const w = noise(size(wShapeOf(s)), 2);
+  const abs = (a: Float32Array) => a.map(Math.abs);
+  const dw = packedMatrix(s, conv2dGradWeightReference(s, x, dy));
+  const dwMagnitude = packedMatrix(s, conv2dGradWeightReference(s, abs(x), abs(dy)));
+  const labels: string[] = [];
+  await checkOp(gpu, (buffers) => {
+    const temporary = (shape: readonly number[], dtype: FloatType) => buffers.output(shape, dtype);
+    const dyOperand = buffers.operand(dy, yShapeOf(s), c.dy);
+    // dx has the storage of x, as in a graph.
+    const dx = buffers.output(xShapeOf(s), c.x);
+    const gradient = buffers.output(dw.shape);
+    const calls = [
+      ...conv2dGradInput(
+        {
+          shape: s,
+          dy: dyOperand,
+          weight: buffers.bytes(pack(w, wShapeOf(s), layoutOf(s)).data),
+          dx,
+          temporary,
+        },
+        traits,
+      ),
+      ...conv2dGradWeight(
+        { shape: s, x: buffers.operand(x, xShapeOf(s), c.x), dy: dyOperand, dw: gradient.ref, temporary },
+        traits,
+      ),
+    ];
+    labels.push(...calls.map((k) => k.label));
+    const name = `${describeShape(s)} ${JSON.stringify(c)} ${labels.join(' + ')}`;
+    return {
+      calls,
+      outputs: [
+        {
+          name: `dx ${name}`,
+          shape: xShapeOf(s),
+          dtype: c.x,
+          operand: dx,
+          expected: conv2dGradInputReference(s, dy, w),
+          magnitude: conv2dGradInputReference(s, abs(dy), abs(w)),
+        },
+        {
+          name: `dw ${name}`,
+          shape: dw.shape,
+          operand: gradient,
+          expected: dw.data,
+          magnitude: dwMagnitude.data,
+        },
+      ],
+    };
+  });
+  return labels;
+}
+
+/** A hardware GPU as far as plans can tell. */
+const card = (traits: DeviceTraits): DeviceTraits => ({
+  ...traits,
+  kind: 'gpu',
+  subgroups: false,
+  subgroupSize: 0,
+});
+
+describe('gradients of conv2d', () => {
+  const all = [...SHAPES, ...DEPTHWISE_SHAPES, ...GROUPED_SHAPES];
+
+  it.each(all.map((s) => [describeShape(s), s] as const))('planned for this device: %s', async (_, s) => {
+    const { traits } = await sharedGpu();
+    for (const c of STORAGES) await check(s, c, traits);
+  });
+
+  it.each(all.map((s) => [describeShape(s), s] as const))('planned for a card: %s', async (_, s) => {
+    const { traits } = await sharedGpu();
+    for (const c of STORAGES) await check(s, c, card(traits));
+  });
+
+  it('gives the same bits twice', async () => {
+    const gpu = await sharedGpu();
+    const s = shapeOf(4, 28, 28, 8, 16);
+    const { Buffers, readOperand } = await import('../check_op.js');
+    const { Program } = await import('../../src/gpu/program.js');
+    const buffers = new Buffers(gpu);
+    const x = buffers.operand(noise(size(xShapeOf(s)), 3), xShapeOf(s));
+    const dy = buffers.operand(noise(size(yShapeOf(s)), 7), yShapeOf(s));
+    const run = async () => {
+      const dw = buffers.output([9 * 8, 16]);
+      const program = await Program.create(
+        gpu,
+        conv2dGradWeight(
+          { shape: s, x, dy, dw: dw.ref, temporary: (shape, dtype) => buffers.output(shape, dtype) },
+          gpu.traits,
+        ),
+      );
+      await gpu.runAndRead((encoder) => program.record(encoder), []);
+      program.destroy();
+      return readOperand(gpu, dw);
+    };
+    const first = await run();
+    expect(await run()).toEqual(first);
+    buffers.destroy();
+  });
+
+  it('have references that agree with central differences', () => {
+    const h = 1e-4;
+    for (const s of [
+      shapeOf(2, 5, 4, 3, 5, { stride: 2 }),
+      shapeOf(1, 6, 7, 2, 3, { padding: 2, dilation: 2 }),
+      shapeOf(1, 7, 5, 4, 6, { groups: 2, stride: 3, padding: 0 }),
+      depthwise(1, 5, 4, 3, { stride: 2 }),
+    ]) {
+      const x = Float64Array.from(noise(size(xShapeOf(s)), 3));
+      const w = Float64Array.from(noise(size(wShapeOf(s)), 2));
+      const dy = Float64Array.from(noise(size(yShapeOf(s)), 7));
+      const loss = () => conv2dReference(s, x, w).reduce((sum, v, i) => sum + v * dy[i], 0);
+      const differences = (values: Float64Array) =>
+        values.map((v, i) => {
+          values[i] = v + h;
+          const above = loss();
+          values[i] = v - h;
+          const below = loss();
+          values[i] = v;
+          return (above - below) / (2 * h);
+        });
+      expect(largestDifference(conv2dGradInputReference(s, dy, w), differences(x))).toBeLessThan(1e-8);
+      expect(largestDifference(conv2dGradWeightReference(s, x, dy), differences(w))).toBeLessThan(1e-8);
+    }
+  });
+
+  it('have references that agree with TensorFlow.js', async () => {
+    await tf.setBackend('cpu');
+    // TensorFlow.js has gradients for dilation 1 and no groups between one and all.
+    for (const s of [SHAPES[2], SHAPES[4], SHAPES[5], SHAPES[8], SHAPES[9], SHAPES[14], SHAPES[21]]) {
+      await compareWithTensorFlow(s, [2, 3, 1, 0], [3, 2, 0, 1], (x, w) =>
+        tf.conv2d(x, w, s.stride, s.padding || 'valid'),
+      );
+    }
+    for (const s of [DEPTHWISE_SHAPES[2], DEPTHWISE_SHAPES[3], DEPTHWISE_SHAPES[5], DEPTHWISE_SHAPES[7]]) {
+      await compareWithTensorFlow(s, [2, 3, 0, 1], [2, 3, 0, 1], (x, w) =>
+        tf.depthwiseConv2d(x, w, s.stride, s.padding || 'valid'),
+      );
+    }
+  });
+});
+
+const largestDifference = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
+  expect(a.length).toBe(b.length);
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs(a[i] - b[i]));
+  return largest;
+};
+
+async function compareWithTensorFlow(
+  s: Conv2dShape,
+  toTensorFlow: number[],
+  fromTensorFlow: number[],
+  f: (x: tf.Tensor4D, w: tf.Tensor4D) => tf.Tensor,
+): Promise<void> {
+  const x = noise(size(xShapeOf(s)), 3);
+  const w = noise(size(wShapeOf(s)), 2);
+  const dy = noise(size(yShapeOf(s)), 7);
+  const filter = tf.transpose(tf.tensor4d(w, wShapeOf(s) as [number, number, number, number]), toTensorFlow);
+  const [dx, dw] = tf.grads((a, b) => f(a as tf.Tensor4D, b as tf.Tensor4D))(
+    [tf.tensor4d(x, xShapeOf(s) as [number, number, number, number]), filter],
+    tf.tensor4d(dy, yShapeOf(s) as [number, number, number, number]),
+  );
+  expect(largestDifference(conv2dGradInputReference(s, dy, w), await dx.data())).toBeLessThan(2e-4);
+  const back = tf.transpose(dw, fromTensorFlow);
+  expect(back.shape).toEqual(wShapeOf(s));
+  expect(largestDifference(conv2dGradWeightReference(s, x, dy), await back.data())).toBeLessThan(2e-4);
+}
+
+describe('channel sum', () => {
+  it.each([
+    [1, 1],
+    [3, 7],
+    [1000, 10],
+    [4097, 64],
+    [65, 130],
+  ])('[%i, %i]', async (rows, channels) => {
+    const gpu = await sharedGpu();
+    for (const traits of [gpu.traits, card(gpu.traits)]) {
+      for (const storage of ['f32', 'f16'] as const) {
+        const x = roundedTo(storage, noise(rows * channels, 3));
+        await checkOp(gpu, (buffers) => {
+          const y = buffers.output([1, channels]);
+          const calls = channelSum(
+            {
+              x: buffers.operand(x, [rows, channels], storage),
+              y: y.ref,
+              temporary: (shape, dtype) => buffers.output(shape, dtype),
+            },
+            traits,
+          );
+          const expected = channelSumReference(x, channels);
+          const magnitude = channelSumReference(x.map(Math.abs), channels);
+          return { calls, outputs: [{ name: 'sum', shape: [1, channels], operand: y, expected, magnitude }] };
+        });
+      }
+    }
+  });
+});
