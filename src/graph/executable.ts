@@ -2,13 +2,13 @@ import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Program } from '../gpu/program.js';
-import { type Operand, pad, product, tensorBytes, unpad } from '../kernels/tensor.js';
+import { type Operand, pad, product, unpad } from '../kernels/tensor.js';
 import { Arena } from './arena.js';
 import { fuse } from './fuse.js';
 import type { Graph } from './graph.js';
-import { LOWERINGS, type LowerContext } from './lower.js';
-import { type Lifetime, type MemoryPlan, planMemory } from './memory.js';
+import type { MemoryPlan } from './memory.js';
 import type { ParameterStore, ParameterValues } from './parameters.js';
+import { type Lowered, lower, placeInArena, type Slot } from './slots.js';
 
 export interface CompileOptions {
   /** Fold batch norm and fuse bias, activation and residual into convolutions. Default true. */
@@ -17,14 +17,6 @@ export interface CompileOptions {
   precision?: FloatType;
   /** Scratch memory to share with other executables on the same device; its own by default. */
   arena?: Arena;
-}
-
-/** A buffer before memory is planned: a block of the arena, or one of its own that outlives a run. */
-interface Slot {
-  bytes: number;
-  /** Label of an input or output, which get buffers of their own. */
-  persistent?: string;
-  range?: BufferRange;
 }
 
 /**
@@ -44,8 +36,8 @@ export async function compile(
   gpu.check();
   const { graph, derived } =
     options.fuse === false ? { graph: source, derived: undefined } : fuse(source, values);
-  const lowered = lower(gpu, graph, store, derived, options.precision ?? 'f32');
-  const { plan, offsets } = placeInArena(lowered.calls, gpu);
+  const lowered = lowerWith(gpu, graph, store, derived, options.precision ?? 'f32');
+  const { plan, offsets } = placeInArena(lowered.calls, gpu.device.limits.minStorageBufferOffsetAlignment);
   const arenas = options.arena ?? new Arena(gpu, `${graph.name}/arena`);
   const owned: GPUBuffer[] = [];
   let arena: GPUBuffer | undefined;
@@ -85,72 +77,29 @@ export async function compile(
   }
 }
 
-/** The kernel calls of a graph over slots; inputs and outputs are f32 and persistent. */
-function lower(
+/** Over slots, with weights from the store. */
+function lowerWith(
   gpu: Gpu,
   graph: Graph,
   store: ParameterStore,
   derived: ParameterValues | undefined,
   precision: FloatType,
-): { calls: KernelCall<Slot>[]; slotOf: (id: number) => Slot } {
-  const outputs = new Set(graph.outputs.values());
-  const isPersistent = (id: number) => outputs.has(id) || graph.node(id).op === 'input';
-  const dtypeOf = (id: number): FloatType => (isPersistent(id) ? 'f32' : precision);
-  const slots = new Map<number, Slot>();
-  const slotOf = (id: number): Slot => {
-    let slot = slots.get(id);
-    if (!slot) {
-      const { shape, name, op } = graph.node(id);
-      slot = {
-        bytes: tensorBytes(shape, dtypeOf(id)),
-        persistent: isPersistent(id) ? `${graph.name}/${name ?? op}` : undefined,
-      };
-      slots.set(id, slot);
-    }
-    return slot;
-  };
-  const parameterSlots = new Map<BufferRange, Slot>();
-  const context: LowerContext<Slot> = {
+): Lowered {
+  const persistent = new Set(graph.outputs.values());
+  for (const n of graph.nodes) if (n.op === 'input') persistent.add(n.id);
+  const parameters = new Map<BufferRange, Slot>();
+  return lower(graph, {
     traits: gpu.traits,
     precision,
-    node: (id) => graph.node(id),
-    operand: (id) => ({ ref: slotOf(id), shape: graph.node(id).shape, dtype: dtypeOf(id) }),
+    dtypeOf: (id) => (persistent.has(id) ? 'f32' : precision),
     parameter: (id, packing) => {
       const { name, shape, attributes } = graph.node(id);
       const range = store.get(name!, shape, attributes.layout!, packing, attributes.flatten, derived);
-      let slot = parameterSlots.get(range);
-      if (!slot) {
-        slot = { bytes: range.size, range };
-        parameterSlots.set(range, slot);
-      }
+      const slot = parameters.get(range) ?? { bytes: range.size, range };
+      parameters.set(range, slot);
       return slot;
     },
-    temporary: (shape, dtype) => ({ ref: { bytes: tensorBytes(shape, dtype) }, shape, dtype }),
-  };
-  const calls: KernelCall<Slot>[] = [];
-  for (const node of graph.nodes) {
-    if (node.op !== 'input' && node.op !== 'parameter') calls.push(...LOWERINGS[node.op](node, context));
-  }
-  return { calls, slotOf };
-}
-
-/** Offsets of all slots that are neither weights nor persistent, by the calls between which they are needed. */
-function placeInArena(
-  calls: readonly KernelCall<Slot>[],
-  gpu: Gpu,
-): { plan: MemoryPlan; offsets: Map<Slot, number> } {
-  const lifetimes = new Map<Slot, Lifetime>();
-  calls.forEach((call, i) => {
-    for (const { ref } of call.buffers) {
-      if (ref.range || ref.persistent) continue;
-      const known = lifetimes.get(ref);
-      if (known) known.last = i;
-      else lifetimes.set(ref, { bytes: ref.bytes, first: i, last: i });
-    }
   });
-  const alignment = Math.max(16, gpu.device.limits.minStorageBufferOffsetAlignment);
-  const plan = planMemory([...lifetimes.values()], alignment);
-  return { plan, offsets: new Map([...lifetimes.keys()].map((slot, i) => [slot, plan.offsets[i]])) };
 }
 
 /** A compiled graph. Inputs and outputs have buffers of their own that persist between runs. */

@@ -17,7 +17,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
   const soleUser = (id: number): Node | undefined =>
     outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0];
 
-  const graph = new Graph(source.name);
+  const graph = new Graph(source.name, source);
   const mapped = new Map<number, Tensor>();
   const derivations = new Map<string, () => ParameterValue>();
   const done = new Set<number>();
@@ -124,13 +124,13 @@ function lazy(derivations: Map<string, () => ParameterValue>): ParameterValues {
 }
 
 /** Removes nodes that no output needs (parameters whose folded copy is used). Inputs stay. */
-function dropUnused(graph: Graph): Graph {
+export function dropUnused(graph: Graph): Graph {
   const needed = new Set<number>(graph.outputs.values());
   for (let id = graph.nodes.length - 1; id >= 0; id--) {
     if (graph.nodes[id].op === 'input') needed.add(id);
     if (needed.has(id)) for (const input of graph.nodes[id].inputs) needed.add(input);
   }
-  const kept = new Graph(graph.name);
+  const kept = new Graph(graph.name, graph);
   const mapped = new Map<number, Tensor>();
   for (const node of graph.nodes) {
     if (needed.has(node.id)) {

@@ -18,6 +18,11 @@ export interface Tensor {
   readonly shape: readonly number[];
 }
 
+export interface GraphOptions {
+  /** Build for training: batch norm by the batch's statistics, dropout active. Default false. */
+  training?: boolean;
+}
+
 /**
  * A net, or any computation, as a list of nodes in topological order. Building it costs nothing on the GPU:
  * shapes are inferred and checked here, `compile` turns it into an executable.
@@ -29,7 +34,15 @@ export class Graph {
   readonly nodes: Node[] = [];
   readonly outputs = new Map<string, number>();
 
-  constructor(readonly name: string) {}
+  /** Batch norm by the batch's statistics, dropout active. */
+  readonly training: boolean;
+
+  constructor(
+    readonly name: string,
+    options: GraphOptions = {},
+  ) {
+    this.training = options.training ?? false;
+  }
 
   add(op: OpName, inputs: readonly Tensor[], attributes: OpAttributes = {}, name?: string): Tensor {
     const shapes = inputs.map((t) => t.shape);
@@ -50,11 +63,11 @@ export class Graph {
     return this.nodes[typeof t === 'number' ? t : t.id];
   }
 
-  /** A value given at each run, [N, H, W, C] or [N, C]. */
-  input(name: string, shape: readonly number[]): Tensor {
+  /** A value given at each run, [N, H, W, C] or [N, C]; `u32` for labels of any shape. */
+  input(name: string, shape: readonly number[], dtype: 'f32' | 'u32' = 'f32'): Tensor {
     if (this.nodes.some((n) => n.op === 'input' && n.name === name))
       throw new WfrError(`${this.name}: two inputs named ${name}`);
-    return this.add('input', [], { shape }, name);
+    return this.add('input', [], dtype === 'u32' ? { shape, dtype } : { shape }, name);
   }
 
   /** A weight by its state-dict name, shape as PyTorch has it. The same name gives the same tensor. */
@@ -66,6 +79,13 @@ export class Graph {
 
   output(name: string, t: Tensor): void {
     this.outputs.set(name, t.id);
+  }
+
+  /** A value registered as an output, to build on: a net's embedding under a loss. */
+  outputTensor(name: string): Tensor {
+    const id = this.outputs.get(name);
+    if (id === undefined) throw new WfrError(`${this.name} has no output ${name}`);
+    return { id, shape: this.nodes[id].shape };
   }
 
   /** Convolution. x [N,H,W,I], weight OIHW [O, I/groups, kh, kw], bias [O] → [N,H',W',O]. */
@@ -89,13 +109,60 @@ export class Graph {
     return this.add('dense', bias ? [x, weight, bias] : [x, weight], { hasBias: Boolean(bias) });
   }
 
-  /** Batch norm by running statistics: (x − mean)/√(var + eps)·weight + bias, per channel. Parameters [C]. */
+  /**
+   * Batch norm, (x − mean)/√(var + eps)·weight + bias per channel, parameters [C]. By the running averages `mean` and
+   * `variance`, or when the graph is built for training by the statistics of the batch, which the running averages then
+   * take in at each step (momentum 0.1, unbiased variance).
+   * @param options.frozen in training too by the running averages, which stay as they are.
+   */
   batchNorm(
     x: Tensor,
     p: { weight: Tensor; bias: Tensor; mean: Tensor; variance: Tensor },
     eps = 1e-5,
+    options: { frozen?: boolean } = {},
   ): Tensor {
-    return this.add('batchNorm', [x, p.weight, p.bias, p.mean, p.variance], { eps });
+    const parameters = [p.weight, p.bias, p.mean, p.variance];
+    if (!this.training) return this.add('batchNorm', [x, ...parameters], { eps });
+    const statistics = options.frozen
+      ? this.add('batchNormRunning', parameters, { eps })
+      : this.add('batchNormStatistics', [x, ...parameters], { eps });
+    return this.add('batchNormApply', [x, statistics, p.weight, p.bias], {
+      fixed: options.frozen ?? false,
+      activation: 'none',
+    });
+  }
+
+  /** Sets elements to zero with probability `rate` and scales the rest by 1/(1 − rate); nothing outside training. */
+  dropout(x: Tensor, rate: number): Tensor {
+    if (!(rate >= 0 && rate < 1)) throw new WfrError(`${this.name}: dropout rate ${rate} is not in [0, 1)`);
+    if (!this.training || rate === 0) return x;
+    return this.add('dropout', [x], { rate, salt: this.nodes.length });
+  }
+
+  /** A further output of the op that made `owner`, by index (the op's lowering says which are there). */
+  part(owner: Tensor, index: number, shape: readonly number[]): Tensor {
+    const known = this.nodes.find(
+      (n) => n.op === 'part' && n.inputs[0] === owner.id && n.attributes.index === index,
+    );
+    return known ? { id: known.id, shape } : this.add('part', [owner], { index, shape });
+  }
+
+  /** x·value for a constant. */
+  scale(x: Tensor, value: number): Tensor {
+    return this.add('scale', [x], { value });
+  }
+
+  /**
+   * Mean softmax cross-entropy [1] of logits [.., C] with u32 labels [..]. Labels of C and more are left out of loss, gradient
+   * and mean.
+   */
+  softmaxCrossEntropy(logits: Tensor, labels: Tensor): Tensor {
+    return this.add('softmaxCrossEntropy', [logits, labels]);
+  }
+
+  /** Mean smooth L1 [1] of x and a target of its shape: d²/(2·beta) below beta, |d| − beta/2 above. */
+  smoothL1(x: Tensor, target: Tensor, beta = 1): Tensor {
+    return this.add('smoothL1', [x, target], { beta });
   }
 
   /** max(x,0) + slope·min(x,0), slope [C]. */

@@ -1,31 +1,23 @@
-import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
-import type { DeviceTraits } from '../gpu/traits.js';
+import type { KernelCall } from '../gpu/kernel_call.js';
 import { conv2dForward } from '../kernels/conv2d/forward.js';
 import { planConv2d } from '../kernels/conv2d/plan.js';
 import type { Activation, Conv2dShape } from '../kernels/conv2d/types.js';
 import { add, batchNorm, flip, mul, prelu, relu } from '../kernels/elementwise/forward.js';
 import { flatten } from '../kernels/flatten/forward.js';
 import { l2Normalize } from '../kernels/l2norm/forward.js';
-import type { Packing } from '../kernels/packing.js';
 import { avgPool, globalAvgPool, maxPool } from '../kernels/pool/forward.js';
 import { softmax } from '../kernels/softmax/forward.js';
-import type { Operand } from '../kernels/tensor.js';
 import type { Node } from './graph.js';
+import { TRAINING_LOWERINGS } from './lower_training.js';
+import {
+  convolutionShape,
+  denseShape,
+  type LowerContext,
+  type Lowering,
+  type MemoryOp,
+  window,
+} from './lowering.js';
 import type { OpName } from './shapes.js';
-
-/** What a lowering may ask for. `R` names a buffer before memory is planned. */
-export interface LowerContext<R> {
-  readonly traits: DeviceTraits;
-  /** How convolution operands are stored and multiplied; sums are always f32. */
-  readonly precision: FloatType;
-  node(id: number): Node;
-  operand(id: number): Operand<R>;
-  parameter(id: number, packing: Packing): R;
-  /** Scratch memory that lives for this node's calls only. */
-  temporary(shape: readonly number[], dtype: FloatType): Operand<R>;
-}
-
-type Lowering = <R>(node: Node, ctx: LowerContext<R>) => KernelCall<R>[];
 
 function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): KernelCall<R>[] {
   const { attributes: a, inputs } = node;
@@ -42,54 +34,18 @@ function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): K
 }
 
 const conv2d: Lowering = (node, ctx) => {
-  const [batch, inHeight, inWidth, inChannels] = ctx.node(node.inputs[0]).shape;
-  const [outChannels, , kernelHeight, kernelWidth] = ctx.node(node.inputs[1]).shape;
-  const [, outHeight, outWidth] = node.shape;
-  const { stride, padding, dilation, groups } = node.attributes as Required<typeof node.attributes>;
-  const shape = {
-    batch,
-    inHeight,
-    inWidth,
-    inChannels,
-    outHeight,
-    outWidth,
-    outChannels,
-    kernelHeight,
-    kernelWidth,
-    stride,
-    padding,
-    dilation,
-    groups,
-  };
-  return convolution(node, shape, ctx);
+  const [x, w] = node.inputs.map((id) => ctx.node(id).shape);
+  return convolution(node, convolutionShape(x, w, node.shape, node.attributes), ctx);
 };
 
-/** A dense layer is a convolution whose filter covers the whole map; flattening is in the weight's packing. */
 const dense: Lowering = (node, ctx) => {
-  const x = ctx.node(node.inputs[0]).shape;
-  const [batch, height, width, channels] = x.length === 4 ? x : [x[0], 1, 1, x[1]];
-  const shape = {
-    batch,
-    inHeight: height,
-    inWidth: width,
-    inChannels: channels,
-    outHeight: 1,
-    outWidth: 1,
-    outChannels: node.shape[1],
-    kernelHeight: height,
-    kernelWidth: width,
-    stride: 1,
-    padding: 0,
-    dilation: 1,
-    groups: 1,
-  };
-  return convolution(node, shape, ctx);
+  const [x, w] = node.inputs.map((id) => ctx.node(id).shape);
+  return convolution(node, denseShape(x, w), ctx);
 };
 
-const window = (node: Node) => node.attributes as { kernel: number; stride: number; padding: number };
-
-/** The kernels of every op. `input` and `parameter` are memory, not work. */
-export const LOWERINGS: Record<Exclude<OpName, 'input' | 'parameter'>, Lowering> = {
+/** The kernels of every op. */
+export const LOWERINGS: Record<Exclude<OpName, MemoryOp>, Lowering> = {
+  ...TRAINING_LOWERINGS,
   conv2d,
   dense,
   batchNorm: (n, c) => {

@@ -15,7 +15,22 @@ export interface OpAttributes {
   ceil?: boolean;
   eps?: number;
   order?: FlattenOrder;
-  /** Epilogue of a convolution or dense layer after fusion; its operands follow bias in `inputs`. */
+  /** Inputs: `u32` for labels and indices, which take no part in arithmetic. */
+  dtype?: 'u32';
+  /** Dropout: the share of elements that is dropped, and what tells this dropout from the graph's others. */
+  rate?: number;
+  salt?: number;
+  /** scale: the factor. */
+  value?: number;
+  /** smoothL1: where the parabola ends. */
+  beta?: number;
+  /** part: which of its owner's further outputs. */
+  index?: number;
+  /** Batch norm by running averages: its statistics do not depend on the batch. */
+  fixed?: boolean;
+  /** batchNormBackward: a gradient from elsewhere is added to dx. */
+  hasExtra?: boolean;
+  /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. */
   activation?: 'none' | 'relu' | 'prelu';
   /** Fused `+ residual`, before the activation or (iResNet, MobileFaceNet: activation none) after it. */
   hasResidual?: boolean;
@@ -101,10 +116,29 @@ const dense: Rule = ([x, w], _, fail) => {
   return [x[0], w[0]];
 };
 
+const statistics: Rule = (inputs, a, fail) => {
+  perChannel(inputs, a, fail);
+  const [x] = inputs;
+  if (x.slice(0, -1).reduce((p, v) => p * v, 1) < 2)
+    fail(`batch statistics need more than one value a channel, [${x}] has one: use a larger batch`);
+  return [4, x[x.length - 1]];
+};
+
+const crossEntropy: Rule = ([x, labels], _, fail) => {
+  const rows = x.slice(0, -1);
+  if (labels.length !== rows.length || labels.some((n, i) => n !== rows[i]))
+    fail(`labels [${labels}] do not fit logits [${x}]: one label a row is needed`);
+  return [1];
+};
+
+/** Given by whoever adds the node: gradients, and what an op leaves beside its result. */
+const given: Rule = (_, a) => a.shape!;
+
 /** The shape rule of every op. */
 const RULES = {
-  input: (_, a) => a.shape!,
-  parameter: (_, a) => a.shape!,
+  input: given,
+  parameter: given,
+  part: given,
   conv2d,
   dense,
   batchNorm: perChannel,
@@ -119,6 +153,34 @@ const RULES = {
   l2Normalize: same,
   flatten: ([x]) => [x[0], x.slice(1).reduce((p, v) => p * v, 1)],
   flip: same,
+
+  // Training: what the forward pass needs beside the above.
+  batchNormStatistics: statistics,
+  batchNormRunning: ([c]) => [4, c[0]],
+  batchNormApply: same,
+  dropout: same,
+  scale: same,
+  softmaxCrossEntropy: crossEntropy,
+  smoothL1: (inputs, a, fail) => (sameBoth(inputs, a, fail), [1]),
+
+  // Backward, appended by gradient.ts.
+  lossGradient: () => [1],
+  conv2dGradInput: given,
+  conv2dGradWeight: given,
+  denseGradInput: given,
+  denseGradWeight: given,
+  channelSum: ([dy]) => [dy[dy.length - 1]],
+  batchNormBackward: same,
+  preluBackward: same,
+  reluBackward: same,
+  maxPoolBackward: same,
+  avgPoolBackward: given,
+  globalAvgPoolBackward: given,
+  softmaxBackward: same,
+  l2NormalizeBackward: same,
+  flattenBackward: given,
+  softmaxCrossEntropyBackward: same,
+  smoothL1Backward: same,
 } satisfies Record<string, Rule>;
 
 export type OpName = keyof typeof RULES;

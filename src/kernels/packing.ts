@@ -98,6 +98,22 @@ export function packIndices(
   return { length: kh * kw * ip * op, depth: kh * kw * ip, outputs: op };
 }
 
+/** Elements of a parameter in its f32 GPU order, padding included. */
+export function packedLength(
+  shape: readonly number[],
+  layout: ParameterLayout,
+  flatten?: FlattenedMap,
+): number {
+  const op = quads(shape[0]) * 4;
+  if (layout === 'vector') return op;
+  if (layout === 'dense') {
+    const [h, w, c] = flatten?.map ?? [1, 1, shape[1]];
+    return h * w * quads(c) * 4 * op;
+  }
+  const [, i, kh, kw] = shape;
+  return kh * kw * (layout === 'depthwise' ? 1 : layout === 'conv' ? quads(i) * 4 : i) * op;
+}
+
 /** PyTorch order → GPU order. */
 export function pack(
   data: Float32Array,

@@ -3,10 +3,10 @@
  * [N, 112, 112, 3] → `embedding` [N, 512], not normalised.
  *
  * Stem conv3 3→64, BN, PReLU. Four stages of widths 64, 128, 256, 512, each beginning with stride 2. Block: BN,
- * conv3, BN, PReLU, conv3 (stride), BN, + shortcut (1×1 conv + BN in a stage's first block). Head: BN, flatten
- * (C, H, W), dense, BN.
+ * conv3, BN, PReLU, conv3 (stride), BN, + shortcut (1×1 conv + BN in a stage's first block). Head: BN, dropout
+ * in training, flatten (C, H, W), dense, BN.
  */
-import { Graph, type Tensor } from '../graph/graph.js';
+import { Graph, type GraphOptions, type Tensor } from '../graph/graph.js';
 import { conv, norm, prelu } from './layers.js';
 
 export type IResNetDepth = 18 | 34 | 50 | 100;
@@ -23,19 +23,25 @@ export interface IResNetConfig {
   depth: IResNetDepth;
   /** Length of the embedding. Default 512. */
   embedding?: number;
+  /** Share of features dropped before the dense layer in training. Default 0. */
+  dropout?: number;
   /** Blocks of each stage instead of those of `depth` (tests). */
   blocks?: readonly number[];
 }
 
-export function iresnet([n, h, w]: readonly number[], config: IResNetConfig): Graph {
+export function iresnet(
+  [n, h, w]: readonly number[],
+  config: IResNetConfig,
+  options: GraphOptions = {},
+): Graph {
   const embedding = config.embedding ?? 512;
-  const g = new Graph(`iresnet${config.depth}`);
+  const g = new Graph(`iresnet${config.depth}`, options);
   let x = g.input('x', [n, h, w, 3]);
   x = prelu(g, 'prelu', norm(g, 'bn1', conv(g, 'conv1', x, 64, { kernel: 3, padding: 1 })));
   for (const [stage, count] of (config.blocks ?? BLOCKS[config.depth]).entries()) {
     for (let i = 0; i < count; i++) x = block(g, `layer${stage + 1}.${i}`, x, WIDTHS[stage], i === 0);
   }
-  x = norm(g, 'bn2', x);
+  x = g.dropout(norm(g, 'bn2', x), config.dropout ?? 0);
   const map = x.shape.slice(1);
   const features = map.reduce((a, b) => a * b, 1);
   const weight = g.parameter('fc.weight', [embedding, features], 'dense', { order: 'chw', map });

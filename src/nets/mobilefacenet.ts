@@ -9,7 +9,7 @@
  * .bn.* and, where activated, .prelu.weight; then embedding.weight [D, features] (and embedding.bias where the
  * variant has one), embedding_bn.*.
  */
-import { Graph, type Tensor } from '../graph/graph.js';
+import { Graph, type GraphOptions, type Tensor } from '../graph/graph.js';
 import { type ConvOptions, conv, norm, prelu } from './layers.js';
 
 export interface MobileFaceNetBlock {
@@ -73,8 +73,12 @@ export const MBF: MobileFaceNetConfig = {
 /** Grayscale 128×128 input: the 7×7 filter leaves a 2×2 map, and 2·2·512 features become 512 numbers. */
 export const GRAY128: MobileFaceNetConfig = { ...PAPER, embedding: 512, gdcKernel: 7 };
 
-export function mobileFaceNet([n, h, w, c]: readonly number[], config: MobileFaceNetConfig = PAPER): Graph {
-  const g = new Graph('mobilefacenet');
+export function mobileFaceNet(
+  [n, h, w, c]: readonly number[],
+  config: MobileFaceNetConfig = PAPER,
+  options: GraphOptions = {},
+): Graph {
+  const g = new Graph('mobilefacenet', options);
   const { eps } = config;
   const layer = (
     name: string,

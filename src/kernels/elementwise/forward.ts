@@ -100,6 +100,17 @@ export const mul = <B>(a: Operand<B>, b: Operand<B>, y: Operand<B>) =>
     flopsPerElement: 1,
   });
 
+/** x·value. */
+export const scale = <B>(x: Operand<B>, value: number, y: Operand<B>) =>
+  map({
+    label: 'scale',
+    inputs: [['x', x]],
+    uniforms: { value: f32(value) },
+    y,
+    value: 'load_x(i) * params.value',
+    flopsPerElement: 1,
+  });
+
 export const affine = <B>(x: Operand<B>, scale: B, shift: B, y: Operand<B>) =>
   map({
     label: 'affine',

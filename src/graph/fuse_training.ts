@@ -1,0 +1,63 @@
+import { Graph, type Node, type Tensor } from './graph.js';
+
+/**
+ * Training: moves PReLU or ReLU and one residual addition into the pass that normalises, y = activation(x·scale +
+ * shift) + residual, and so into batch norm's backward too: each op that disappears saves reading and writing a map
+ * both ways. Run before `gradient`.
+ */
+export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number, Tensor> } {
+  const uses = new Map<number, Node[]>();
+  for (const node of source.nodes)
+    for (const id of node.inputs) uses.set(id, [...(uses.get(id) ?? []), node]);
+  const outputs = new Set(source.outputs.values());
+  /** The only user of a value, when nothing else needs the value itself. */
+  const soleUser = (id: number): Node | undefined =>
+    outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0];
+
+  const graph = new Graph(source.name, source);
+  const mapped = new Map<number, Tensor>();
+  const done = new Set<number>();
+  const copy = (node: Node): Tensor => {
+    const known = mapped.get(node.id);
+    if (known) return known;
+    const inputs = node.inputs.map((id) => mapped.get(id)!);
+    const t = graph.add(node.op, inputs, node.attributes, node.name);
+    mapped.set(node.id, t);
+    return t;
+  };
+  for (const node of source.nodes) {
+    if (done.has(node.id)) continue;
+    if (node.op !== 'batchNormApply') {
+      copy(node);
+      continue;
+    }
+    let last = node;
+    const inputs = node.inputs.map((id) => mapped.get(id)!);
+    let { activation = 'none' } = node.attributes;
+    let hasResidual = false;
+    const absorb = (next: Node) => {
+      last = next;
+      done.add(next.id);
+    };
+    let next = soleUser(last.id);
+    if (next?.op === 'prelu' || next?.op === 'relu') {
+      activation = next.op;
+      if (next.op === 'prelu') inputs.push(copy(source.node(next.inputs[1])));
+      absorb(next);
+      next = soleUser(last.id);
+    }
+    if (next?.op === 'add') {
+      // The other operand must exist by now: this node stands before where the sum stood.
+      const other = next.inputs[0] === last.id ? next.inputs[1] : next.inputs[0];
+      if (other !== last.id && mapped.has(other)) {
+        inputs.push(mapped.get(other)!);
+        hasResidual = true;
+        absorb(next);
+      }
+    }
+    const attributes = { ...node.attributes, activation, hasResidual };
+    mapped.set(last.id, graph.add('batchNormApply', inputs, attributes, node.name));
+  }
+  for (const [name, id] of source.outputs) graph.output(name, mapped.get(id)!);
+  return { graph, mapped };
+}

@@ -1,0 +1,163 @@
+import { WfrError } from '../gpu/errors.js';
+import { packedLength } from '../kernels/packing.js';
+import type { Graph, Node, Tensor } from './graph.js';
+import type { OpName } from './shapes.js';
+
+/** What a rule may use. */
+interface Rule {
+  /** The node's inputs as tensors. */
+  inputs: Tensor[];
+  /** Its output. */
+  y: Tensor;
+  dy: Tensor;
+  g: Graph;
+  /** Whether the gradient of an input leads to a wanted parameter. */
+  needs(input: number): boolean;
+  /** Takes away the gradient that an input has from its other uses, for a kernel that adds to it on the way. */
+  pending(input: number): Tensor | undefined;
+  /** Adds a node that the anomaly search names after the forward node. */
+  back(op: OpName, inputs: readonly Tensor[], attributes?: Node['attributes']): Tensor;
+}
+
+type Gradients = readonly (Tensor | undefined)[];
+
+/** Gradients of a convolution or dense layer: of its input, of its weight in the weight's GPU order, of its bias. */
+const linear =
+  (input: OpName, weight: OpName) =>
+  (node: Node, r: Rule): Gradients => {
+    const [x, w] = r.inputs;
+    const { shape, layout, flatten } = { ...r.g.node(w), ...r.g.node(w).attributes };
+    const a = node.attributes;
+    return [
+      r.needs(0) ? r.back(input, [r.dy, w], { ...a, shape: x.shape }) : undefined,
+      r.needs(1)
+        ? r.back(weight, [x, r.dy, w], { ...a, shape: [packedLength(shape, layout!, flatten)] })
+        : undefined,
+      a.hasBias && r.needs(2) ? r.back('channelSum', [r.dy]) : undefined,
+    ];
+  };
+
+/**
+ * The gradient of every op: given dL/dy, dL/d(each input). An op that is not here (input, parameter, labels)
+ * stops the gradient.
+ */
+const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
+  conv2d: linear('conv2dGradInput', 'conv2dGradWeight'),
+  dense: linear('denseGradInput', 'denseGradWeight'),
+
+  // x, statistics, weight, bias, slope?, residual?: the statistics' dependence on x is in dx.
+  batchNormApply: (node, r) => {
+    const { activation, fixed, hasResidual } = node.attributes;
+    const [x, statistics] = r.inputs;
+    const slope = activation === 'prelu' ? 4 : undefined;
+    const residual = hasResidual ? (slope ?? 3) + 1 : undefined;
+    // Before this node's own: a residual that is x itself must not be counted twice.
+    const extra = residual !== undefined && node.inputs[residual] === node.inputs[0] ? undefined : r.pending(0);
+    const operands = [x, r.dy, statistics];
+    if (slope !== undefined) operands.push(r.inputs[slope]);
+    if (extra) operands.push(extra);
+    const dx = r.back('batchNormBackward', operands, { activation, fixed, hasExtra: Boolean(extra) });
+    const part = (input: number | undefined, index: number) =>
+      input !== undefined && r.needs(input) ? r.g.part(dx, index, r.inputs[input].shape) : undefined;
+    const out: (Tensor | undefined)[] = [dx, undefined, part(2, 0), part(3, 1)];
+    if (slope !== undefined) out[slope] = part(slope, 2);
+    if (residual !== undefined) out[residual] = r.dy;
+    return out;
+  },
+
+  prelu: (_, r) => {
+    const dx = r.back('preluBackward', [r.inputs[0], r.dy, r.inputs[1]]);
+    return [dx, r.needs(1) ? r.g.part(dx, 0, r.inputs[1].shape) : undefined];
+  },
+  relu: (_, r) => [r.back('reluBackward', [r.inputs[0], r.dy])],
+  add: (_, r) => [r.dy, r.dy],
+  mul: (_, r) => [
+    r.needs(0) ? r.back('mul', [r.dy, r.inputs[1]]) : undefined,
+    r.needs(1) ? r.back('mul', [r.dy, r.inputs[0]]) : undefined,
+  ],
+  scale: (node, r) => [r.back('scale', [r.dy], node.attributes)],
+  maxPool: (node, r) => [r.back('maxPoolBackward', [r.inputs[0], r.y, r.dy], node.attributes)],
+  avgPool: (node, r) => [
+    r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape }),
+  ],
+  globalAvgPool: (_, r) => [r.back('globalAvgPoolBackward', [r.dy], { shape: r.inputs[0].shape })],
+  softmax: (_, r) => [r.back('softmaxBackward', [r.y, r.dy])],
+  l2Normalize: (node, r) => [r.back('l2NormalizeBackward', [r.inputs[0], r.dy], node.attributes)],
+  flatten: (node, r) => [
+    r.back('flattenBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape }),
+  ],
+  flip: (_, r) => [r.back('flip', [r.dy])],
+  // The same mask again, from the same salt and seed.
+  dropout: (node, r) => [r.back('dropout', [r.dy], node.attributes)],
+  softmaxCrossEntropy: (_, r) => [r.back('softmaxCrossEntropyBackward', [...r.inputs, r.dy])],
+  smoothL1: (node, r) => [r.back('smoothL1Backward', [...r.inputs, r.dy], node.attributes)],
+};
+
+/**
+ * Appends to a graph the nodes that compute the gradient of `loss` with respect to `parameters`, by reverse
+ * accumulation over the table above. Parameter gradients lie in the parameter's own GPU order (packing.ts).
+ *
+ * @param loss one number, shape [1].
+ * @param parameters tensors of parameter nodes.
+ * @returns gradient by parameter id. One on which the loss does not depend is missing.
+ * @throws WfrError when the loss is not one number or runs through an op without a gradient.
+ */
+export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor[]): Map<number, Tensor> {
+  if (loss.shape.length !== 1 || loss.shape[0] !== 1)
+    throw new WfrError(`${graph.name}: the gradient of a value of shape [${loss.shape}] was asked for; a loss is one number, [1].`);
+  const wanted = new Set(parameters.map((p) => p.id));
+  const count = loss.id + 1;
+  /** Whether a wanted parameter lies upstream of a node. */
+  const leads: boolean[] = [];
+  for (let id = 0; id < count; id++)
+    leads.push(wanted.has(id) || graph.node(id).inputs.some((input) => leads[input]));
+
+  const tensor = (id: number): Tensor => ({ id, shape: graph.node(id).shape });
+  const arrived = new Map<number, Tensor>();
+  const arrive = (id: number, t: Tensor) => {
+    const before = arrived.get(id);
+    const name = `gradient of ${describeNode(graph, id)}`;
+    if (!before) arrived.set(id, t);
+    else if (before.id === t.id) arrived.set(id, graph.add('scale', [t], { value: 2 }, name));
+    else arrived.set(id, graph.add('add', [before, t], {}, name));
+  };
+  const gradients = new Map<number, Tensor>();
+  if (leads[loss.id]) arrived.set(loss.id, graph.add('lossGradient', []));
+  for (let id = loss.id; id >= 0; id--) {
+    const dy = arrived.get(id);
+    if (!dy) continue;
+    arrived.delete(id);
+    const node = graph.node(id);
+    if (wanted.has(id)) gradients.set(id, dy);
+    if (node.inputs.length === 0) continue;
+    const rule = RULES[node.op];
+    if (!rule)
+      throw new WfrError(`${graph.name}: ${describeNode(graph, id)} has no gradient, and a trained weight lies before it.`);
+    const name = `gradient of ${describeNode(graph, id)}`;
+    const found = rule(node, {
+      inputs: node.inputs.map(tensor),
+      y: tensor(id),
+      dy,
+      g: graph,
+      needs: (input) => leads[node.inputs[input]],
+      pending: (input) => {
+        const t = arrived.get(node.inputs[input]);
+        arrived.delete(node.inputs[input]);
+        return t;
+      },
+      back: (op, inputs, attributes = {}) => graph.add(op, inputs, attributes, name),
+    });
+    found.forEach((t, i) => {
+      if (t && leads[node.inputs[i]]) arrive(node.inputs[i], t);
+    });
+  }
+  return gradients;
+}
+
+/** A node by its op and the weight it uses: "conv2d layer1.0.conv1". */
+export function describeNode(graph: Graph, id: number): string {
+  const node = graph.node(id);
+  if (node.name) return node.name;
+  const weight = node.inputs.map((i) => graph.node(i)).find((n) => n.op === 'parameter');
+  return weight ? `${node.op} ${weight.name!.replace(/\.[^.]*$/, '')}` : `${node.op} (node ${id})`;
+}

@@ -1,0 +1,182 @@
+import { batchNormBackward } from '../kernels/batchnorm/backward.js';
+import { batchNormApply, batchNormStatistics, runningStatistics } from '../kernels/batchnorm/forward.js';
+import { conv2dGradInput } from '../kernels/conv2d/grad_input.js';
+import { conv2dGradWeight } from '../kernels/conv2d/grad_weight.js';
+import { dropout } from '../kernels/dropout/dropout.js';
+import { activationBackward } from '../kernels/elementwise/backward.js';
+import { scale } from '../kernels/elementwise/forward.js';
+import { flattenBackward } from '../kernels/flatten/backward.js';
+import { l2NormalizeBackward } from '../kernels/l2norm/backward.js';
+import { crossEntropy, crossEntropyBackward } from '../kernels/loss/cross_entropy.js';
+import { lossGradient } from '../kernels/loss/loss_gradient.js';
+import { smoothL1, smoothL1Backward } from '../kernels/loss/smooth_l1.js';
+import { WORD } from '../kernels/optimizer/step_words.js';
+import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../kernels/pool/backward.js';
+import { channelSum } from '../kernels/reduce/channel_sum.js';
+import { softmaxBackward } from '../kernels/softmax/backward.js';
+import type { Node } from './graph.js';
+import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
+
+/** Operands of a node's inputs, in order. */
+const operands = <R>(node: Node, c: LowerContext<R>) => node.inputs.map((id) => c.operand(id));
+
+const gradInput =
+  (geometry: (node: Node, c: LowerContext<unknown>) => ReturnType<typeof denseShape>): Lowering =>
+  (n, c) =>
+    conv2dGradInput(
+      {
+        shape: geometry(n, c as LowerContext<unknown>),
+        dy: c.operand(n.inputs[0]),
+        weight: c.parameter(n.inputs[1], 'f32'),
+        dx: c.operand(n.id),
+        temporary: c.temporary,
+      },
+      c.traits,
+    );
+
+const gradWeight =
+  (geometry: (node: Node, c: LowerContext<unknown>) => ReturnType<typeof denseShape>): Lowering =>
+  (n, c) =>
+    conv2dGradWeight(
+      {
+        shape: geometry(n, c as LowerContext<unknown>),
+        x: c.operand(n.inputs[0]),
+        dy: c.operand(n.inputs[1]),
+        dw: c.operand(n.id).ref,
+        temporary: c.temporary,
+      },
+      c.traits,
+    );
+
+/** The kernels of losses, of the forward pass in training and of the backward pass. */
+export const TRAINING_LOWERINGS = {
+  batchNormStatistics: (n, c) => {
+    const [x, weight, bias] = n.inputs;
+    const channels = [n.shape[1]];
+    return batchNormStatistics(
+      {
+        x: c.operand(x),
+        weight: c.parameter(weight, 'f32'),
+        bias: c.parameter(bias, 'f32'),
+        eps: n.attributes.eps!,
+        statistics: c.operand(n.id),
+        batchMean: c.part(n.id, 0, channels),
+        batchVariance: c.part(n.id, 1, channels),
+        temporary: c.temporary,
+      },
+      c.traits,
+    );
+  },
+  batchNormRunning: (n, c) => {
+    const [weight, bias, mean, variance] = n.inputs.map((id) => c.parameter(id, 'f32'));
+    const statistics = c.operand(n.id);
+    return runningStatistics({ weight, bias, mean, variance, eps: n.attributes.eps!, statistics });
+  },
+  batchNormApply: (n, c) => {
+    const { activation = 'none', hasResidual } = n.attributes;
+    const slope = activation === 'prelu' ? c.parameter(n.inputs[4], 'f32') : undefined;
+    const residual = hasResidual ? c.operand(n.inputs[n.inputs.length - 1]) : undefined;
+    const [x, statistics] = n.inputs.slice(0, 2).map((id) => c.operand(id));
+    return batchNormApply({ x, statistics, activation, slope, residual, y: c.operand(n.id) }, c.traits);
+  },
+  batchNormBackward: (n, c) => {
+    const { activation = 'none', fixed, hasExtra } = n.attributes;
+    const [x, dy, statistics] = n.inputs.slice(0, 3).map((id) => c.operand(id));
+    const channels = [n.shape[n.shape.length - 1]];
+    const prelu = activation === 'prelu';
+    return batchNormBackward(
+      {
+        x,
+        dy,
+        statistics,
+        activation,
+        slope: prelu ? c.parameter(n.inputs[3], 'f32') : undefined,
+        fixed: fixed ?? false,
+        extra: hasExtra ? c.operand(n.inputs[n.inputs.length - 1]) : undefined,
+        dx: c.operand(n.id),
+        dWeight: c.part(n.id, 0, channels),
+        dBias: c.part(n.id, 1, channels),
+        dSlope: prelu ? c.part(n.id, 2, channels) : undefined,
+        temporary: c.temporary,
+      },
+      c.traits,
+    );
+  },
+  preluBackward: (n, c) =>
+    activationBackward(
+      {
+        x: c.operand(n.inputs[0]),
+        dy: c.operand(n.inputs[1]),
+        slope: c.parameter(n.inputs[2], 'f32'),
+        dx: c.operand(n.id),
+        dSlope: c.part(n.id, 0, [n.shape[n.shape.length - 1]]),
+        temporary: c.temporary,
+      },
+      c.traits,
+    ),
+  reluBackward: (n, c) => {
+    const [x, dy] = operands(n, c);
+    return activationBackward({ x, dy, dx: c.operand(n.id), temporary: c.temporary }, c.traits);
+  },
+  dropout: (n, c) =>
+    dropout({
+      x: c.operand(n.inputs[0]),
+      rate: n.attributes.rate!,
+      salt: n.attributes.salt!,
+      step: c.step(),
+      seedWord: WORD.seed,
+      y: c.operand(n.id),
+    }),
+  scale: (n, c) => scale(c.operand(n.inputs[0]), n.attributes.value!, c.operand(n.id)),
+
+  conv2dGradInput: gradInput((n, c) => {
+    const [dy, w] = n.inputs.map((id) => c.node(id).shape);
+    return convolutionShape(n.shape, w, dy, n.attributes);
+  }),
+  conv2dGradWeight: gradWeight((n, c) => {
+    const [x, dy, w] = n.inputs.map((id) => c.node(id).shape);
+    return convolutionShape(x, w, dy, n.attributes);
+  }),
+  denseGradInput: gradInput((n, c) => denseShape(n.shape, c.node(n.inputs[1]).shape)),
+  denseGradWeight: gradWeight((n, c) => denseShape(c.node(n.inputs[0]).shape, c.node(n.inputs[2]).shape)),
+  channelSum: (n, c) =>
+    channelSum({ x: c.operand(n.inputs[0]), y: c.operand(n.id).ref, temporary: c.temporary }, c.traits),
+
+  maxPoolBackward: (n, c) => {
+    const [x, y, dy] = operands(n, c);
+    return maxPoolBackward(x, y, dy, c.operand(n.id), window(n));
+  },
+  avgPoolBackward: (n, c) => avgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id), window(n)),
+  globalAvgPoolBackward: (n, c) => globalAvgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id)),
+  softmaxBackward: (n, c) => {
+    const [y, dy] = operands(n, c);
+    return softmaxBackward(y, dy, c.operand(n.id));
+  },
+  l2NormalizeBackward: (n, c) => {
+    const [x, dy] = operands(n, c);
+    return l2NormalizeBackward(x, dy, n.attributes.eps!, c.operand(n.id));
+  },
+  flattenBackward: (n, c) =>
+    flattenBackward(c.operand(n.inputs[0]), n.attributes.order!, c.operand(n.id)),
+
+  softmaxCrossEntropy: (n, c) =>
+    crossEntropy(
+      { logits: c.operand(n.inputs[0]), labels: c.indices(n.inputs[1]), temporary: c.temporary },
+      c.operand(n.id),
+    ),
+  softmaxCrossEntropyBackward: (n, c) =>
+    crossEntropyBackward(
+      { logits: c.operand(n.inputs[0]), labels: c.indices(n.inputs[1]), temporary: c.temporary },
+      c.operand(n.inputs[2]),
+      c.operand(n.id),
+    ),
+  smoothL1: (n, c) => {
+    const [x, target] = operands(n, c);
+    return smoothL1(x, target, n.attributes.beta!, c.operand(n.id), c.temporary);
+  },
+  smoothL1Backward: (n, c) => {
+    const [x, target, dLoss] = operands(n, c);
+    return smoothL1Backward(x, target, n.attributes.beta!, dLoss, c.operand(n.id));
+  },
+  lossGradient: (n, c) => lossGradient(c.step(), c.operand(n.id)),
+} satisfies Record<string, Lowering>;

@@ -1,0 +1,187 @@
+import { WfrError } from '../gpu/errors.js';
+import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
+import type { DeviceTraits } from '../gpu/traits.js';
+import { checkFinite } from '../kernels/anomaly/check.js';
+import { decideStep, NORM_PARTS, squareSums } from '../kernels/optimizer/norm.js';
+import { STEP_WORDS } from '../kernels/optimizer/step_words.js';
+import { accumulateGradients, optimizerUpdate, runningUpdate } from '../kernels/optimizer/update.js';
+import type { FlatLayout } from './flat_layout.js';
+import { fuseTraining } from './fuse_training.js';
+import { describeNode, gradient } from './gradient.js';
+import type { Graph } from './graph.js';
+import { lower, type Slot } from './slots.js';
+import type { TrainableOptions } from './trainable.js';
+
+export interface TrainingOptions {
+  /** Gradients longer than this, over all parameters together, are scaled down to it. */
+  clipNorm?: number;
+  /** Batches whose gradients are averaged before an update. Default 1. */
+  accumulate?: number;
+  /** Follow every op with a search for infinities and NaN, for `firstAnomaly`. Slow. */
+  detectAnomaly?: boolean;
+}
+
+/** PyTorch's: running = 0.9·running + 0.1·batch. */
+const RUNNING_MOMENTUM = 0.1;
+
+/** A training step before memory: the graph with its backward nodes and all kernel calls over slots. */
+export interface TrainingCalls {
+  graph: Graph;
+  calls: KernelCall<Slot>[];
+  /** Calls from here on are run only when the weights are updated. */
+  update: number;
+  slotOf(id: number): Slot;
+  /** Buffers that the step needs beside those of the parameters, with their bytes. */
+  own: Map<string, number>;
+  /** What the anomaly flags stand for, in order of work. */
+  names: string[];
+}
+
+export function lowerTraining(
+  traits: DeviceTraits,
+  source: Graph,
+  lossName: string,
+  layout: FlatLayout,
+  trainable: TrainableOptions,
+  options: TrainingOptions,
+): TrainingCalls {
+  if (!source.outputs.has(lossName))
+    throw new WfrError(`${source.name} has no output ${lossName} to minimise; it has ${[...source.outputs.keys()].join(', ')}.`);
+  const { graph } = fuseTraining(source);
+  const placed = placeGradients(graph, lossName, layout);
+  const own = new Map<string, number>();
+  const names: string[] = [];
+  const flat = (buffer: string, offset: number, bytes: number): Slot => ({ bytes, flat: { buffer, offset } });
+  const step = flat('step', 0, STEP_WORDS * 4);
+
+  const weights = new Map<string, Slot>();
+  const flags = flat('flags', 0, 0);
+  const { calls, slotOf } = lower(graph, {
+    traits,
+    precision: 'f32',
+    dtypeOf: () => 'f32',
+    parameter: (id) => {
+      const { name, shape } = graph.node(id);
+      const p = layout.get(name!, shape);
+      const slot = weights.get(name!) ?? flat('weights', p.offset, p.bytes);
+      weights.set(name!, slot);
+      return slot;
+    },
+    place: (id) => placed.get(id),
+    step,
+    after: options.detectAnomaly
+      ? (id, slot, dtype: FloatType) => {
+          names.push(describeNode(graph, id));
+          return checkFinite({ x: slot, words: slot.bytes / 4, dtype, flags, index: names.length - 1 });
+        }
+      : undefined,
+  });
+  if (options.detectAnomaly) {
+    flags.bytes = names.length * 4;
+    own.set('flags', flags.bytes);
+  }
+
+  const { trainedBytes } = layout;
+  const limit = Math.floor(traits.maxBindingBytes / 256) * 256;
+  /** A range of the flat buffers in pieces that can be bound. */
+  const pieces = (from: number, to: number): [offset: number, bytes: number][] => {
+    const out: [number, number][] = [];
+    for (let at = from; at < to; at += limit) out.push([at, Math.min(limit, to - at)]);
+    return out;
+  };
+
+  const accumulate = options.accumulate ?? 1;
+  if (accumulate > 1) own.set('accumulated', trainedBytes);
+  const source_ = accumulate > 1 ? 'accumulated' : 'gradients';
+  if (accumulate > 1)
+    for (const [offset, bytes] of pieces(0, trainedBytes)) {
+      const sum = flat('accumulated', offset, bytes);
+      const gradients = flat('gradients', offset, bytes);
+      calls.push(...accumulateGradients({ length: bytes / 4, sum, gradients, step }, 1 / accumulate));
+    }
+  const running = pieces(trainedBytes, layout.gradientBytes).flatMap(([offset, bytes]) =>
+    runningUpdate(
+      { length: bytes / 4, weights: flat('weights', offset, bytes), statistics: flat('gradients', offset, bytes), step },
+      RUNNING_MOMENTUM,
+      accumulate === 1,
+    ),
+  );
+  if (accumulate > 1) calls.push(...running);
+  const update = calls.length;
+
+  const dynamic = false;
+  let parts: Slot | undefined;
+  const ranges = pieces(0, trainedBytes);
+  if (options.clipNorm !== undefined || dynamic) {
+    parts = { bytes: ranges.length * NORM_PARTS * 16 };
+    ranges.forEach(([offset, bytes], k) => {
+      calls.push(
+        ...squareSums({
+          length: bytes / 4,
+          gradients: flat(source_, offset, bytes),
+          parts: parts!,
+          first: k * NORM_PARTS,
+        }),
+      );
+    });
+  }
+  const partCount = ranges.length * NORM_PARTS;
+  calls.push(...decideStep({ step, parts, partCount }, { clipNorm: options.clipNorm, dynamic }));
+  const moments = trainable.optimizer.kind === 'adamw' ? 2 : trainable.optimizer.momentum > 0 ? 1 : 0;
+  for (const decay of [true, false]) {
+    const range = decay ? pieces(0, layout.ends.decay) : pieces(layout.ends.decay, trainedBytes);
+    for (const [offset, bytes] of range) {
+      const at = (buffer: string) => flat(buffer, offset, bytes);
+      calls.push(
+        ...optimizerUpdate(
+          {
+            length: bytes / 4,
+            weights: at('weights'),
+            gradients: at(source_),
+            moments: Array.from({ length: moments }, (_, k) => at(`moment${k}`)),
+            ema: trainable.ema === undefined ? undefined : at('ema'),
+            step,
+          },
+          trainable.optimizer,
+          decay,
+          trainable.ema,
+        ),
+      );
+    }
+  }
+  if (accumulate === 1) calls.push(...running);
+  return { graph, calls, update, slotOf, own, names };
+}
+
+/**
+ * Appends the backward pass and says where each parameter's gradient goes: into the flat gradients, at the
+ * parameter's offset. The "gradient" of a running average is the statistic of the batch.
+ */
+function placeGradients(graph: Graph, lossName: string, layout: FlatLayout): Map<number, Slot> {
+  const forward = [...graph.nodes];
+  const parameters = forward.filter((n) => n.op === 'parameter');
+  const groupOf = (name: string, shape: readonly number[]) => layout.get(name, shape).group;
+  const trained = parameters.filter((n) => ['decay', 'noDecay'].includes(groupOf(n.name!, n.shape)));
+  const lossId = graph.outputs.get(lossName)!;
+  const gradients = gradient(graph, { id: lossId, shape: graph.node(lossId).shape }, trained);
+  for (const n of trained)
+    if (!gradients.has(n.id))
+      throw new WfrError(`${graph.name}: ${lossName} does not depend on ${n.name}; freeze it or leave it out.`);
+  for (const n of forward) {
+    if (n.op !== 'batchNormStatistics') continue;
+    const owner = { id: n.id, shape: n.shape };
+    [3, 4].forEach((input, index) => {
+      const p = graph.node(n.inputs[input]);
+      if (gradients.has(p.id)) throw new WfrError(`${graph.name}: two norms share the running average ${p.name}.`);
+      gradients.set(p.id, graph.part(owner, index, p.shape));
+    });
+  }
+  const placed = new Map<number, Slot>();
+  for (const [id, t] of gradients) {
+    const { name, shape } = graph.node(id);
+    const p = layout.get(name!, shape);
+    if (placed.has(t.id)) throw new WfrError(`${graph.name}: ${name} has the same gradient as another parameter.`);
+    placed.set(t.id, { bytes: p.bytes, flat: { buffer: 'gradients', offset: p.offset } });
+  }
+  return placed;
+}

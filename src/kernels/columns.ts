@@ -1,0 +1,85 @@
+/**
+ * The shape of kernels that do the same to every row of a [rows, C] matrix with values a channel: an invocation
+ * takes one quad of channels and walks down a chunk of rows. What belongs to the channel (scale, slope, sums) stays
+ * in registers, and neither the row nor the channel costs a division an element, which on a software adapter
+ * would cost more than the load.
+ *
+ * Sums over rows are two kernels, both in a fixed order, so that a run repeats bit for bit: `columns` leaves one partial
+ * result a chunk, `finishColumns` adds the chunks of a channel.
+ */
+import { type Uniform, u32 } from '../gpu/kernel_call.js';
+import type { DeviceTraits } from '../gpu/traits.js';
+import { ceilDiv, channelsOf, grid, quads, rowsOf } from './tensor.js';
+
+export interface Walk {
+  rows: number;
+  quads: number;
+  chunks: number;
+  uniforms: Record<string, Uniform>;
+  workgroups: [number, number, number];
+  /** WGSL from the entry point into the loop: defines q (quad of channels), chunk, and `at`, the element's quad index. */
+  open: string;
+  /** WGSL up to the loop, for what is loaded once a channel, and into it. */
+  loop: string;
+  close: string;
+}
+
+/** @param few as few chunks as keep the device busy: for sums, whose chunks have to be added up. */
+export function columns(shape: readonly number[], traits: DeviceTraits, few = false): Walk {
+  const rows = rowsOf(shape);
+  const width = quads(channelsOf(shape));
+  const cpu = traits.kind === 'cpu';
+  const size = cpu ? 8 : 64;
+  const invocations = cpu ? (few ? 256 : 1024) : few ? 8192 : 65536;
+  const wanted = Math.min(ceilDiv(invocations, width), ceilDiv(rows, cpu ? 16 : 4));
+  const perChunk = ceilDiv(rows, Math.max(1, wanted));
+  const chunks = ceilDiv(rows, perChunk);
+  return {
+    rows,
+    quads: width,
+    chunks,
+    uniforms: {
+      count: u32(chunks * width),
+      rows: u32(rows),
+      quads: u32(width),
+      per_chunk: u32(perChunk),
+    },
+    workgroups: grid(chunks * width, size),
+    open: `
+@compute @workgroup_size(${size})
+fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+  let i = gid.x + gid.y * groups.x * ${size}u;
+  if (i >= params.count) { return; }
+  let chunk = i / params.quads;
+  let q = i - chunk * params.quads;
+  let first = chunk * params.per_chunk;
+  let length = min(params.per_chunk, params.rows - first);`,
+    loop: `
+  var at = first * params.quads + q;
+  for (var r = 0u; r < length; r++) {`,
+    close: `
+    at += params.quads;
+  }`,
+  };
+}
+
+/** Grid, uniforms and opening of the second kernel of a sum: one invocation a quad of channels, a loop over chunks. */
+export function finishColumns(walk: Walk, channels: number) {
+  return {
+    uniforms: {
+      count: u32(walk.quads),
+      chunks: u32(walk.chunks),
+      rows: u32(walk.rows),
+      per_chunk: walk.uniforms.per_chunk,
+      channels: u32(channels),
+    } as Record<string, Uniform>,
+    workgroups: grid(walk.quads, 8),
+    open: `
+// Which of the four channels of a quad exist.
+fn real(q: u32) -> vec4<bool> { return vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.channels); }
+@compute @workgroup_size(8)
+fn main(@builtin(global_invocation_id) gid: vec3<u32>) {
+  let q = gid.x;
+  if (q >= params.count) { return; }`,
+  };
+}
