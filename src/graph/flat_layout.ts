@@ -50,7 +50,9 @@ export class FlatLayout {
       if (n.op === 'batchNormStatistics') for (const id of n.inputs.slice(3)) averaged.add(id);
       if (n.op === 'batchNormRunning') for (const id of n.inputs.slice(2)) running.add(id);
       if (n.op === 'batchNorm')
-        throw new WfrError(`${graph.name} was built for inference: build it with new Graph(name, { training: true }).`);
+        throw new WfrError(
+          `${graph.name} was built for inference: build it with new Graph(name, { training: true }).`,
+        );
     }
     const nodes = graph.nodes.filter((n) => n.op === 'parameter');
     const groupOf = (id: number, name: string, shape: readonly number[]): ParameterGroup => {
@@ -65,7 +67,15 @@ export class FlatLayout {
         if (groupOf(id, name!, shape) !== group) continue;
         const { layout, flatten } = attributes;
         const bytes = packedLength(shape, layout!, flatten) * 4;
-        this.parameters.set(name!, { name: name!, shape, layout: layout!, flatten, group, offset: end, bytes });
+        this.parameters.set(name!, {
+          name: name!,
+          shape,
+          layout: layout!,
+          flatten,
+          group,
+          offset: end,
+          bytes,
+        });
         end = Math.ceil((end + bytes) / ALIGNMENT) * ALIGNMENT;
       }
       ends[group] = end;
@@ -76,7 +86,10 @@ export class FlatLayout {
   /** @throws WfrError when the graph declares it otherwise than the one the layout was made for. */
   get(name: string, shape: readonly number[]): FlatParameter {
     const p = this.parameters.get(name);
-    if (!p) throw new WfrError(`The trained parameters have no ${name} [${shape}]: they were made for another graph.`);
+    if (!p)
+      throw new WfrError(
+        `The trained parameters have no ${name} [${shape}]: they were made for another graph.`,
+      );
     if (p.shape.length !== shape.length || p.shape.some((n, i) => n !== shape[i]))
       throw new WfrError(`Trained parameter ${name} has shape [${p.shape}], the graph needs [${shape}].`);
     return p;

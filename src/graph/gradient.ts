@@ -52,7 +52,8 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     const slope = activation === 'prelu' ? 4 : undefined;
     const residual = hasResidual ? (slope ?? 3) + 1 : undefined;
     // Before this node's own: a residual that is x itself must not be counted twice.
-    const extra = residual !== undefined && node.inputs[residual] === node.inputs[0] ? undefined : r.pending(0);
+    const extra =
+      residual !== undefined && node.inputs[residual] === node.inputs[0] ? undefined : r.pending(0);
     const operands = [x, r.dy, statistics];
     if (slope !== undefined) operands.push(r.inputs[slope]);
     if (extra) operands.push(extra);
@@ -77,15 +78,11 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
   ],
   scale: (node, r) => [r.back('scale', [r.dy], node.attributes)],
   maxPool: (node, r) => [r.back('maxPoolBackward', [r.inputs[0], r.y, r.dy], node.attributes)],
-  avgPool: (node, r) => [
-    r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape }),
-  ],
+  avgPool: (node, r) => [r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape })],
   globalAvgPool: (_, r) => [r.back('globalAvgPoolBackward', [r.dy], { shape: r.inputs[0].shape })],
   softmax: (_, r) => [r.back('softmaxBackward', [r.y, r.dy])],
   l2Normalize: (node, r) => [r.back('l2NormalizeBackward', [r.inputs[0], r.dy], node.attributes)],
-  flatten: (node, r) => [
-    r.back('flattenBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape }),
-  ],
+  flatten: (node, r) => [r.back('flattenBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape })],
   flip: (_, r) => [r.back('flip', [r.dy])],
   // The same mask again, from the same salt and seed.
   dropout: (node, r) => [r.back('dropout', [r.dy], node.attributes)],
@@ -104,7 +101,9 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
  */
 export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor[]): Map<number, Tensor> {
   if (loss.shape.length !== 1 || loss.shape[0] !== 1)
-    throw new WfrError(`${graph.name}: the gradient of a value of shape [${loss.shape}] was asked for; a loss is one number, [1].`);
+    throw new WfrError(
+      `${graph.name}: the gradient of a value of shape [${loss.shape}] was asked for; a loss is one number, [1].`,
+    );
   const wanted = new Set(parameters.map((p) => p.id));
   const count = loss.id + 1;
   /** Whether a wanted parameter lies upstream of a node. */
@@ -132,7 +131,9 @@ export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor
     if (node.inputs.length === 0) continue;
     const rule = RULES[node.op];
     if (!rule)
-      throw new WfrError(`${graph.name}: ${describeNode(graph, id)} has no gradient, and a trained weight lies before it.`);
+      throw new WfrError(
+        `${graph.name}: ${describeNode(graph, id)} has no gradient, and a trained weight lies before it.`,
+      );
     const name = `gradient of ${describeNode(graph, id)}`;
     const found = rule(node, {
       inputs: node.inputs.map(tensor),

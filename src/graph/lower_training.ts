@@ -156,8 +156,7 @@ export const TRAINING_LOWERINGS = {
     const [x, dy] = operands(n, c);
     return l2NormalizeBackward(x, dy, n.attributes.eps!, c.operand(n.id));
   },
-  flattenBackward: (n, c) =>
-    flattenBackward(c.operand(n.inputs[0]), n.attributes.order!, c.operand(n.id)),
+  flattenBackward: (n, c) => flattenBackward(c.operand(n.inputs[0]), n.attributes.order!, c.operand(n.id)),
 
   softmaxCrossEntropy: (n, c) =>
     crossEntropy(

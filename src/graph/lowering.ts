@@ -76,4 +76,3 @@ export function denseShape(x: Shape, w: Shape): Conv2dShape {
 }
 
 export const window = (node: Node) => node.attributes as { kernel: number; stride: number; padding: number };
-

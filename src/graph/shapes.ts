@@ -161,7 +161,10 @@ const RULES = {
   dropout: same,
   scale: same,
   softmaxCrossEntropy: crossEntropy,
-  smoothL1: (inputs, a, fail) => (sameBoth(inputs, a, fail), [1]),
+  smoothL1: (inputs, a, fail) => {
+    sameBoth(inputs, a, fail);
+    return [1];
+  },
 
   // Backward, appended by gradient.ts.
   lossGradient: () => [1],

@@ -55,8 +55,7 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
     return slot;
   };
   const parts = new Map<string, number>();
-  for (const n of graph.nodes)
-    if (n.op === 'part') parts.set(`${n.inputs[0]}.${n.attributes.index}`, n.id);
+  for (const n of graph.nodes) if (n.op === 'part') parts.set(`${n.inputs[0]}.${n.attributes.index}`, n.id);
   const context: LowerContext<Slot> = {
     traits: o.traits,
     precision: o.precision,

@@ -1,7 +1,7 @@
 import { WfrError } from '../gpu/errors.js';
 import type { Gpu } from '../gpu/gpu.js';
-import type { OptimizerConfig } from '../kernels/optimizer/update.js';
 import { STEP_WORDS, WORD } from '../kernels/optimizer/step_words.js';
+import type { OptimizerConfig } from '../kernels/optimizer/update.js';
 import { pack, unpack } from '../kernels/packing.js';
 import { FlatLayout, type GroupingOptions } from './flat_layout.js';
 import type { Graph } from './graph.js';
@@ -69,9 +69,14 @@ export class TrainableParameters {
     const data = new Float32Array(layout.bytes / 4);
     for (const p of layout.parameters.values()) {
       const value = values.get(p.name);
-      if (!value) throw new WfrError(`The weights have no ${p.name} [${p.shape}]: they belong to another net or variant.`);
+      if (!value)
+        throw new WfrError(
+          `The weights have no ${p.name} [${p.shape}]: they belong to another net or variant.`,
+        );
       if (value.shape.length !== p.shape.length || value.shape.some((n, i) => n !== p.shape[i]))
-        throw new WfrError(`Weight ${p.name} has shape [${value.shape}], the net needs [${p.shape}]: they belong to another net or variant.`);
+        throw new WfrError(
+          `Weight ${p.name} has shape [${value.shape}], the net needs [${p.shape}]: they belong to another net or variant.`,
+        );
       data.set(pack(value.data, p.shape, p.layout, p.flatten).data, p.offset / 4);
     }
     const buffers = new Map<string, GPUBuffer>();
@@ -96,7 +101,8 @@ export class TrainableParameters {
   async read(which: 'weights' | 'ema' = 'weights'): Promise<Map<string, ParameterValue>> {
     const data = new Float32Array(await this.#readBuffer('weights'));
     if (which === 'ema') {
-      if (!this.buffers.has('ema')) throw new WfrError('No average of the weights is kept: train with the option ema.');
+      if (!this.buffers.has('ema'))
+        throw new WfrError('No average of the weights is kept: train with the option ema.');
       data.set(new Float32Array(await this.#readBuffer('ema')).subarray(0, this.layout.trainedBytes / 4));
     }
     const out = new Map<string, ParameterValue>();

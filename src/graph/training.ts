@@ -4,10 +4,10 @@ import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Program } from '../gpu/program.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
 import { pad, product, unpad } from '../kernels/tensor.js';
+import { FlatLayout } from './flat_layout.js';
 import type { Graph } from './graph.js';
 import type { MemoryPlan } from './memory.js';
 import { placeInArena, type Slot } from './slots.js';
-import { FlatLayout } from './flat_layout.js';
 import { flatBuffers, type TrainableOptions, type TrainableParameters } from './trainable.js';
 import { lowerTraining, type TrainingCalls, type TrainingOptions } from './training_calls.js';
 
@@ -132,7 +132,8 @@ export class TrainingStep {
         if (!slot.range) {
           const { bytes: size, flat: place, persistent } = slot;
           if (place) slot.range = { buffer: flat.get(place.buffer)!, offset: place.offset, size };
-          else if (persistent) slot.range = { buffer: make(size, persistent), offset: 0, size: Math.max(16, size) };
+          else if (persistent)
+            slot.range = { buffer: make(size, persistent), offset: 0, size: Math.max(16, size) };
           else slot.range = { buffer: arena!, offset: offsets.get(slot)!, size };
         }
         return slot.range;
@@ -177,12 +178,18 @@ export class TrainingStep {
   setInput(name: string, data: Float32Array | Uint32Array): void {
     const input = this.inputs.get(name);
     if (!input)
-      throw new WfrError(`${this.calls.graph.name} has no input ${name}; it has ${[...this.inputs.keys()].join(', ')}.`);
+      throw new WfrError(
+        `${this.calls.graph.name} has no input ${name}; it has ${[...this.inputs.keys()].join(', ')}.`,
+      );
     const { shape, dtype, range } = input;
     if (data.length !== product(shape))
-      throw new WfrError(`${this.calls.graph.name}: input ${name} has ${data.length} values, [${shape}] needs ${product(shape)}.`);
+      throw new WfrError(
+        `${this.calls.graph.name}: input ${name} has ${data.length} values, [${shape}] needs ${product(shape)}.`,
+      );
     if ((dtype === 'u32') !== data instanceof Uint32Array)
-      throw new WfrError(`${this.calls.graph.name}: input ${name} takes a ${dtype === 'u32' ? 'Uint32Array' : 'Float32Array'}.`);
+      throw new WfrError(
+        `${this.calls.graph.name}: input ${name} takes a ${dtype === 'u32' ? 'Uint32Array' : 'Float32Array'}.`,
+      );
     this.gpu.write(range.buffer, range.offset, dtype === 'u32' ? data : pad(data, shape));
   }
 
@@ -195,7 +202,9 @@ export class TrainingStep {
     const ranges = read.map((name) => {
       const output = this.outputs.get(name);
       if (!output)
-        throw new WfrError(`${this.calls.graph.name} has no output ${name}; it has ${[...this.outputs.keys()].join(', ')}.`);
+        throw new WfrError(
+          `${this.calls.graph.name} has no output ${name}; it has ${[...this.outputs.keys()].join(', ')}.`,
+        );
       return output;
     });
     const words = new Uint32Array(4);
@@ -232,7 +241,8 @@ export class TrainingStep {
    * all finite, e.g. "conv2d layer1.0.conv1" or "gradient of batchNormApply bn1". Undefined when all were.
    */
   async firstAnomaly(): Promise<string | undefined> {
-    if (!this.flags) throw new WfrError('Compile the training step with detectAnomaly to search for the layer.');
+    if (!this.flags)
+      throw new WfrError('Compile the training step with detectAnomaly to search for the layer.');
     const flags = new Uint32Array(await this.gpu.read(this.flags.buffer, 0, this.flags.size));
     const first = flags.findIndex((f) => f !== 0);
     return first < 0 ? undefined : this.calls.names[first];

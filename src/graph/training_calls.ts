@@ -46,7 +46,9 @@ export function lowerTraining(
   options: TrainingOptions,
 ): TrainingCalls {
   if (!source.outputs.has(lossName))
-    throw new WfrError(`${source.name} has no output ${lossName} to minimise; it has ${[...source.outputs.keys()].join(', ')}.`);
+    throw new WfrError(
+      `${source.name} has no output ${lossName} to minimise; it has ${[...source.outputs.keys()].join(', ')}.`,
+    );
   const { graph } = fuseTraining(source);
   const placed = placeGradients(graph, lossName, layout);
   const own = new Map<string, number>();
@@ -101,7 +103,12 @@ export function lowerTraining(
     }
   const running = pieces(trainedBytes, layout.gradientBytes).flatMap(([offset, bytes]) =>
     runningUpdate(
-      { length: bytes / 4, weights: flat('weights', offset, bytes), statistics: flat('gradients', offset, bytes), step },
+      {
+        length: bytes / 4,
+        weights: flat('weights', offset, bytes),
+        statistics: flat('gradients', offset, bytes),
+        step,
+      },
       RUNNING_MOMENTUM,
       accumulate === 1,
     ),
@@ -166,13 +173,16 @@ function placeGradients(graph: Graph, lossName: string, layout: FlatLayout): Map
   const gradients = gradient(graph, { id: lossId, shape: graph.node(lossId).shape }, trained);
   for (const n of trained)
     if (!gradients.has(n.id))
-      throw new WfrError(`${graph.name}: ${lossName} does not depend on ${n.name}; freeze it or leave it out.`);
+      throw new WfrError(
+        `${graph.name}: ${lossName} does not depend on ${n.name}; freeze it or leave it out.`,
+      );
   for (const n of forward) {
     if (n.op !== 'batchNormStatistics') continue;
     const owner = { id: n.id, shape: n.shape };
     [3, 4].forEach((input, index) => {
       const p = graph.node(n.inputs[input]);
-      if (gradients.has(p.id)) throw new WfrError(`${graph.name}: two norms share the running average ${p.name}.`);
+      if (gradients.has(p.id))
+        throw new WfrError(`${graph.name}: two norms share the running average ${p.name}.`);
       gradients.set(p.id, graph.part(owner, index, p.shape));
     });
   }
@@ -180,7 +190,8 @@ function placeGradients(graph: Graph, lossName: string, layout: FlatLayout): Map
   for (const [id, t] of gradients) {
     const { name, shape } = graph.node(id);
     const p = layout.get(name!, shape);
-    if (placed.has(t.id)) throw new WfrError(`${graph.name}: ${name} has the same gradient as another parameter.`);
+    if (placed.has(t.id))
+      throw new WfrError(`${graph.name}: ${name} has the same gradient as another parameter.`);
     placed.set(t.id, { bytes: p.bytes, flat: { buffer: 'gradients', offset: p.offset } });
   }
   return placed;

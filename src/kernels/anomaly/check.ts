@@ -5,10 +5,17 @@
 import { type FloatType, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { eachItem, grid } from '../tensor.js';
 
-export function checkFinite<B>(
-  c: { x: B; words: number; dtype: FloatType; flags: B; index: number },
-): KernelCall<B>[] {
-  const bad = c.dtype === 'f32' ? 'v & 0x7f800000u) == 0x7f800000u' : 'v & 0x7c00u) == 0x7c00u || (v & 0x7c000000u) == 0x7c000000u';
+export function checkFinite<B>(c: {
+  x: B;
+  words: number;
+  dtype: FloatType;
+  flags: B;
+  index: number;
+}): KernelCall<B>[] {
+  const bad =
+    c.dtype === 'f32'
+      ? 'v & 0x7f800000u) == 0x7f800000u'
+      : 'v & 0x7c00u) == 0x7c00u || (v & 0x7c000000u) == 0x7c000000u';
   const items = Math.min(1024, c.words);
   return [
     {

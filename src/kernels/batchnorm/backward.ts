@@ -8,7 +8,7 @@
  * Two passes over x and dy, which is the least there can be: the three sums in one, dx in the other. z is computed again
  * rather than stored. With fixed statistics (running averages) dx = scale·dz.
  */
-import { type KernelCall } from '../../gpu/kernel_call.js';
+import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { columns, finishColumns } from '../columns.js';
 import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, write } from '../tensor.js';
@@ -107,10 +107,10 @@ ${walk.close}
   var weight = vec4<f32>(0.0);
   var slope = vec4<f32>(0.0);
   for (var k = 0u; k < params.chunks; k++) {
-    let from = k * ${sums}u * params.count + q;
-    bias += partial[from];
-    weight += partial[from + params.count];
-    ${c.dSlope ? 'slope += partial[from + 2u * params.count];' : ''}
+    let row = k * ${sums}u * params.count + q;
+    bias += partial[row];
+    weight += partial[row + params.count];
+    ${c.dSlope ? 'slope += partial[row + 2u * params.count];' : ''}
   }
   d_weight[q] = weight;
   d_bias[q] = bias;

@@ -111,10 +111,7 @@ export function runningStatistics<B>(c: {
   statistics: Operand<B>;
 }): KernelCall<B>[] {
   const channels = channelsOf(c.statistics.shape);
-  const end = finishColumns(
-    columns([1, channels], { kind: 'cpu' } as DeviceTraits),
-    channels,
-  );
+  const end = finishColumns(columns([1, channels], { kind: 'cpu' } as DeviceTraits), channels);
   return [
     {
       label: 'batchNorm.running',

@@ -5,7 +5,17 @@
  * Jarzynski & Olano 2020 use it on GPUs.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, channelsOf, eachItem, grid, type Operand, quads, quadsOf, read, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  channelsOf,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  write,
+} from '../tensor.js';
 
 const SIZE = 64;
 
@@ -32,11 +42,7 @@ export function dropout<B>(c: Dropout<B>): KernelCall<B>[] {
         threshold: u32(Math.min(2 ** 32 - 1, Math.round(c.rate * 2 ** 32))),
         scale: f32(1 / (1 - c.rate)),
       },
-      buffers: [
-        read('x', c.x),
-        { name: 'step', ref: c.step, element: 'u32', write: false },
-        write('y', c.y),
-      ],
+      buffers: [read('x', c.x), { name: 'step', ref: c.step, element: 'u32', write: false }, write('y', c.y)],
       body: `
 fn hash(v: u32) -> u32 {
   let state = v * 747796405u + 2891336453u;

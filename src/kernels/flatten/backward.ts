@@ -1,7 +1,17 @@
 /** [N, H·W·C] in the order given → [N, H, W, C]: what `flatten` does, undone. One invocation a quad of the map. */
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { FlattenOrder } from '../packing.js';
-import { bytesPerQuad, channelsOf, eachItem, grid, type Operand, quads, quadsOf, read, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  channelsOf,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  write,
+} from '../tensor.js';
 
 const SIZE = 64;
 

@@ -3,7 +3,18 @@
  * invocation a row.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, channelsOf, eachItem, grid, type Operand, quads, quadsOf, read, rowsOf, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  channelsOf,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  rowsOf,
+  write,
+} from '../tensor.js';
 
 const SIZE = 64;
 

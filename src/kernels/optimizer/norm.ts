@@ -42,10 +42,7 @@ export interface Decision {
 export const SCALE_INTERVAL = 2000;
 
 /** Counts the step, or skips it; leaves factor, norm and flag in the step's words. `parts` where the norm is needed. */
-export function decideStep<B>(
-  c: { step: B; parts?: B; partCount: number },
-  d: Decision,
-): KernelCall<B>[] {
+export function decideStep<B>(c: { step: B; parts?: B; partCount: number }, d: Decision): KernelCall<B>[] {
   const norm =
     c.parts === undefined
       ? `  let finite = true;

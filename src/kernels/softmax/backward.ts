@@ -1,6 +1,17 @@
 /** dx = y·(dy − Σ dy·y) over the last axis, from softmax's output. One invocation a row. */
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, channelsOf, eachItem, grid, type Operand, quads, quadsOf, read, rowsOf, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  channelsOf,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  rowsOf,
+  write,
+} from '../tensor.js';
 
 const SIZE = 64;
 
