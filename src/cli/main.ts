@@ -49,7 +49,9 @@ export async function buildProgram(
   }
   examples(program, [
     ['wfr doctor', 'is this machine ready?'],
-    ['wfr help doctor', 'the options of a command'],
+    ['wfr weights pull mtcnn', 'fetch a detector'],
+    ['wfr annotate group.jpg --bank people/', 'who is in the picture?'],
+    ['wfr help annotate', 'the options of a command'],
   ]);
   if (argv.length === 0) program.action(() => program.outputHelp());
   return program;

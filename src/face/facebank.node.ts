@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { decodePicture } from '../media/decode.node.js';
-import { isPictureName, writeAtomically } from '../media/files.node.js';
+import { decodePicture, readPicture } from '../media/decode.node.js';
+import { isPictureName, PICTURE_EXTENSIONS, writeAtomically } from '../media/files.node.js';
 import { FaceError } from './errors.js';
 import { Facebank } from './facebank.js';
 import { type FaceRecognizer, mainFace } from './recognizer.js';
@@ -112,7 +112,10 @@ export async function listBank(folder: string): Promise<{ name: string; picture:
   return files;
 }
 
-/** Copies pictures into a person's folder; a name that is taken gets a number. */
+/**
+ * Copies pictures into a person's folder; a name that is taken gets a number.
+ * @throws FaceError or MediaError before anything is written, when the name or one of the pictures will not do.
+ */
 export async function addToBank(
   folder: string,
   name: string,
@@ -122,16 +125,19 @@ export async function addToBank(
     throw new FaceError(
       `“${name}” cannot be a person's name: it becomes a folder's name, so no slashes and no dot in front.`,
     );
+  for (const picture of pictures) {
+    if (!isPictureName(picture))
+      throw new FaceError(`${picture}: a bank reads files that end in ${PICTURE_EXTENSIONS.join(', ')}.`);
+    await readPicture(picture);
+  }
   const target = path.join(folder, name);
   await mkdir(target, { recursive: true });
   const added: string[] = [];
   for (const picture of pictures) {
-    const bytes = await readFile(picture);
-    await decodePicture(bytes);
     const { name: base, ext } = path.parse(picture);
     let file = path.join(target, base + ext);
     for (let n = 2; existsSync(file); n++) file = path.join(target, `${base} (${n})${ext}`);
-    await writeAtomically(file, bytes);
+    await writeAtomically(file, await readFile(picture));
     added.push(file);
   }
   return added;

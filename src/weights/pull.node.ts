@@ -52,6 +52,10 @@ export async function pull(
   return { folder, entry };
 }
 
+/** Whether every file of an entry is in the cache; a download in progress has other names. */
+export const isPulled = (entry: RegistryEntry, cache = cacheFolder()): boolean =>
+  entry.files.every((f) => existsSync(path.join(cache, entry.name, f.name)));
+
 /** The offline way: a copy, checked the same. */
 async function take(source: string, target: string, file: RegistryFile): Promise<void> {
   if (!existsSync(source))

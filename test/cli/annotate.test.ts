@@ -1,58 +1,11 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { commands } from '../../src/cli/commands.js';
-import { run } from '../../src/cli/main.js';
-import { encodePicture } from '../../src/media/annotate.node.js';
+import { describe, expect, it, vi } from 'vitest';
 import { readPicture } from '../../src/media/decode.node.js';
-import { saveWeights } from '../../src/weights/save.node.js';
-import { blobs, eagerMtcnn, smallRecogniser } from '../face/helpers.js';
+import { complained, filesBelow, inDir, inTemporaryFolder, printed, put, wfr, wfrJson } from './helpers.js';
 
-let weights: string;
-let dir: string;
-let printed: string[];
-let complained: string[];
-
-beforeAll(async () => {
-  weights = mkdtempSync(path.join(tmpdir(), 'wfr-weights-'));
-  await saveWeights(path.join(weights, 'detector.safetensors'), eagerMtcnn());
-  await saveWeights(path.join(weights, 'recogniser.safetensors'), smallRecogniser());
-  return () => rmSync(weights, { recursive: true, force: true });
-});
-
-beforeEach(() => {
-  dir = mkdtempSync(path.join(tmpdir(), 'wfr-annotate-'));
-  printed = [];
-  complained = [];
-  vi.spyOn(console, 'log').mockImplementation((text) => void printed.push(String(text)));
-  vi.spyOn(console, 'error').mockImplementation((text) => void complained.push(String(text)));
-  vi.spyOn(process.stderr, 'write').mockImplementation((text) => complained.push(String(text)) > 0);
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  process.exitCode = undefined;
-  rmSync(dir, { recursive: true, force: true });
-});
-
-const inDir = (...parts: string[]) => path.join(dir, ...parts);
-
-async function put(file: string, width: number, height: number, seed = 1): Promise<void> {
-  mkdirSync(path.dirname(inDir(file)), { recursive: true });
-  const format = file.endsWith('.jpg') ? 'jpg' : 'png';
-  writeFileSync(inDir(file), await encodePicture(blobs(width, height, seed), format));
-}
-
-const wfr = (command: string, ...args: string[]) => run([command, ...args, '--weights', weights], commands);
-
-function filesBelow(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((e) => e.isFile())
-    .map((e) => path.relative(folder, path.join(e.parentPath, e.name)).replaceAll('\\', '/'))
-    .sort();
-}
+inTemporaryFolder();
 
 describe('wfr annotate', () => {
   it('goes on after a bad picture, keeps the folders, and says so in its exit status', async () => {
@@ -111,6 +64,37 @@ describe('wfr annotate', () => {
     expect(known.length).toBeGreaterThan(0);
     expect(known[0]).toMatchObject({ name: 'Łukasz' });
     expect(Math.max(...known.map((f: { similarity: number }) => f.similarity))).toBeCloseTo(1, 3);
+  });
+
+  it('gives pictures of one name a result and crops each', async () => {
+    await put('in/a.png', 120, 100);
+    await put('in/a.jpg', 90, 110, 2);
+    const { pictures } = await wfrJson(
+      'annotate',
+      inDir('in'),
+      '--format',
+      'png',
+      '--out',
+      inDir('out'),
+      '--crops',
+      inDir('crops'),
+    );
+    expect(filesBelow(inDir('out'))).toEqual(['a (2).png', 'a.png']);
+    const faces = pictures.map((p: { faces: object[] }) => p.faces.length);
+    expect(Math.min(...faces)).toBeGreaterThan(0);
+    const crops = filesBelow(inDir('crops'));
+    expect(crops.filter((f) => f.startsWith('a-'))).toHaveLength(faces[0]);
+    expect(crops.filter((f) => f.startsWith('a (2)-'))).toHaveLength(faces[1]);
+  });
+
+  it('tells at once of a font that cannot be used', async () => {
+    await put('a.png', 120, 100);
+    for (const font of [inDir('a.png'), inDir('none.ttf')]) {
+      await wfr('annotate', inDir('a.png'), '--font', font, '--out', inDir('out'));
+      expect(process.exitCode).toBe(1);
+      expect(complained.join('')).toContain(`--font ${font}: `);
+    }
+    expect(existsSync(inDir('out'))).toBe(false);
   });
 
   it('refuses to write over a picture that it reads', async () => {
@@ -176,5 +160,17 @@ describe('wfr align', () => {
     expect(filesBelow(inDir('faces'))).toEqual(['Ann/1.png', 'Ben/1.png']);
     const face = await readPicture(inDir('faces', 'Ann', '1.png'));
     expect([face.width, face.height]).toEqual([112, 112]);
+  });
+
+  it('never writes over a picture that it reads, nor over a face it has written', async () => {
+    await put('in/a.png', 120, 100);
+    await put('in/a.jpg', 100, 120, 3);
+    const before = await readFile(inDir('in', 'a.png'));
+    await wfr('align', inDir('in'), '--out', inDir('in'));
+    expect(process.exitCode).toBe(1);
+    expect(complained.join('')).toMatch(/a\.png is one of the pictures given/);
+    expect(await readFile(inDir('in', 'a.png'))).toEqual(before);
+    expect((await wfrJson('align', inDir('in'), '--out', inDir('faces'))).aligned).toBe(2);
+    expect(filesBelow(inDir('faces'))).toEqual(['a (2).png', 'a.png']);
   });
 });

@@ -1,7 +1,14 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { describe as describeAdapter } from '../../src/cli/doctor/adapter.js';
 import { type AdapterFacts, type DoctorReport, renderReport } from '../../src/cli/doctor/report.js';
+import { examineWeights } from '../../src/cli/doctor/weights.js';
 import { run } from '../../src/cli/main.js';
+import { REGISTRY } from '../../src/weights/registry.js';
+import { saveWeights } from '../../src/weights/save.node.js';
+import { smallRecogniser } from '../face/helpers.js';
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -61,6 +68,37 @@ describe('what the doctor says', () => {
       '',
       'wfr cannot run here yet: see the lines marked "missing".',
     ]);
+  });
+
+  it('says which weights would be used, and what to do where there are none', async () => {
+    const cache = mkdtempSync(path.join(tmpdir(), 'wfr-doctor-'));
+    vi.stubEnv('WFR_CACHE', cache);
+    vi.stubEnv('WFR_WEIGHTS', '');
+    try {
+      const { files } = REGISTRY.find((e) => e.name === 'mtcnn')!;
+      mkdirSync(path.join(cache, 'mtcnn'));
+      for (const f of files.slice(1)) writeFileSync(path.join(cache, 'mtcnn', f.name), 'not looked into');
+      const value = async (name: string) => (await examineWeights()).find((f) => f.name === name);
+      expect((await value('cache'))?.value).toBe(`${cache}: no weights that were pulled`);
+      writeFileSync(path.join(cache, 'mtcnn', files[0].name), '');
+      expect((await value('cache'))?.value).toBe(`${cache}: weights mtcnn`);
+
+      vi.stubEnv('WFR_WEIGHTS', path.join(cache, 'gone'));
+      expect(await value('recogniser')).toMatchObject({
+        state: 'note',
+        value: expect.stringContaining('does not exist'),
+        advice: expect.stringContaining('wfr weights pull'),
+      });
+      await saveWeights(path.join(cache, 'mine.safetensors'), smallRecogniser());
+      vi.stubEnv('WFR_WEIGHTS', cache);
+      expect(await value('recogniser')).toMatchObject({
+        state: 'ok',
+        value: expect.stringContaining('mine.safetensors'),
+      });
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(cache, { recursive: true });
+    }
   });
 
   it('examines this machine', async () => {

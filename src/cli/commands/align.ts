@@ -4,7 +4,7 @@ import { alignFace } from '../../face/crops.js';
 import { FaceError } from '../../face/errors.js';
 import { mainFace } from '../../face/recognizer.js';
 import { encodePicture } from '../../media/annotate.node.js';
-import { writeAtomically } from '../../media/files.node.js';
+import { expandInputs, writeAtomically } from '../../media/files.node.js';
 import { interruptible } from '../interrupt.js';
 import {
   examples,
@@ -19,6 +19,7 @@ import {
 } from '../options.js';
 import { forEachPicture } from '../pictures.js';
 import { withSession } from '../session.js';
+import { targetsBelow } from '../targets.js';
 
 interface Flags extends GpuFlags, JsonFlags, WeightsFlags {
   out: string;
@@ -44,6 +45,8 @@ export function define(command: Command): void {
 async function align(args: string[], flags: Flags): Promise<void> {
   await withSession(flags, (session) =>
     interruptible(async (signal) => {
+      const { files } = await expandInputs(args);
+      const target = targetsBelow(flags.out, files, () => '.png');
       const detector = await session.detector();
       const run = await forEachPicture(args, { jobs: flags.jobs, signal }, async (picture, input) => {
         const main = mainFace(
@@ -52,9 +55,8 @@ async function align(args: string[], flags: Flags): Promise<void> {
           picture.height,
         );
         if (!main) throw new FaceError('no face found');
-        const { dir, name } = path.parse(input.relative);
         const face = alignFace(picture, main.landmarks, flags.size, flags.size);
-        await writeAtomically(path.join(flags.out, dir, `${name}.png`), await encodePicture(face, 'png'));
+        await writeAtomically(target(input), await encodePicture(face, 'png'));
       });
       if (flags.json) console.log(JSON.stringify({ aligned: run.done, skipped: run.failed }, null, 2));
       else

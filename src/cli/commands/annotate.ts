@@ -15,6 +15,7 @@ import {
 } from '../../media/annotate.node.js';
 import type { DrawnFace } from '../../media/draw.js';
 import { expandInputs, type Input, writeAtomically } from '../../media/files.node.js';
+import { fontsFor } from '../../media/fonts.node.js';
 import type { Picture } from '../../media/picture.js';
 import { boxCell, faceToJson, nameCell } from '../faces.js';
 import { interruptible } from '../interrupt.js';
@@ -33,6 +34,7 @@ import { forEachPicture } from '../pictures.js';
 import { progress } from '../progress.js';
 import { type Session, withSession } from '../session.js';
 import { table } from '../table.js';
+import { targetsBelow } from '../targets.js';
 
 interface Flags extends GpuFlags, JsonFlags, WeightsFlags {
   bank?: string;
@@ -89,7 +91,10 @@ export function define(command: Command): void {
 async function annotate(args: string[], flags: Flags): Promise<void> {
   await withSession(flags, (session) =>
     interruptible(async (signal) => {
-      const target = await targetOf(args, flags);
+      if (flags.font) fontsFor([], flags.font); // A font that cannot be read is told before the long part.
+      const { files } = await expandInputs(args);
+      const target = targetOf(files, flags);
+      const cropBase = flags.crops && targetsBelow(flags.crops, files, () => '');
       const bank = flags.bank ? await openBank(session, flags.bank, signal) : undefined;
       // Boxes and landmarks need no recogniser; names do.
       const recognizer = bank ? await session.recognizer() : undefined;
@@ -111,7 +116,7 @@ async function annotate(args: string[], flags: Flags): Promise<void> {
             format,
           }),
         );
-        if (flags.crops) await writeCrops(flags.crops, picture, faces, input);
+        if (cropBase) await writeCrops(cropBase(input), picture, faces);
         results.push({
           path: input.path,
           out: file,
@@ -134,9 +139,8 @@ async function annotate(args: string[], flags: Flags): Promise<void> {
 }
 
 /** Which file a picture's result goes to. */
-async function targetOf(args: readonly string[], flags: Flags): Promise<(input: Input) => string> {
+function targetOf(files: readonly Input[], flags: Flags): (input: Pick<Input, 'path'>) => string {
   const { out = 'wfr-out' } = flags;
-  const { files } = await expandInputs(args);
   const named = outputFormatOf(out);
   if (named && !(existsSync(out) && statSync(out).isDirectory())) {
     if (files.length > 1)
@@ -148,25 +152,7 @@ async function targetOf(args: readonly string[], flags: Flags): Promise<(input: 
   if (path.extname(out) && files.length === 1 && !existsSync(out)) {
     throw new WfrError(`--out ${out}: pictures are written as ${OUTPUT_FORMATS.join(', ')}.`);
   }
-  const targets = new Map<string, string>();
-  const taken = new Set<string>();
-  for (const { path: file, relative } of files) {
-    const { dir, name } = path.parse(relative);
-    const format = flags.format ?? outputFormatOf(relative) ?? 'jpg';
-    let result = path.join(out, dir, `${name}.${format}`);
-    // Pictures of one name from different folders each get a file of their own.
-    for (let n = 2; taken.has(result); n++) result = path.join(out, dir, `${name} (${n}).${format}`);
-    taken.add(result);
-    targets.set(file, result);
-  }
-  const target = ({ path: file }: Pick<Input, 'path'>) => targets.get(file)!;
-  const inputs = new Set(files.map((f) => path.resolve(f.path)));
-  const overwritten = files.find((f) => inputs.has(path.resolve(target(f))));
-  if (overwritten)
-    throw new WfrError(
-      `${target(overwritten)} is one of the pictures given: choose another --out, so that no original is overwritten.`,
-    );
-  return target;
+  return targetsBelow(out, files, (f) => `.${flags.format ?? outputFormatOf(f.relative) ?? 'jpg'}`);
 }
 
 async function openBank(session: Session, folder: string, signal: AbortSignal): Promise<Facebank> {
@@ -217,16 +203,10 @@ function rowsOf(file: string, faces: readonly AnyFace[]): (string | number)[][] 
   ]);
 }
 
-async function writeCrops(
-  folder: string,
-  picture: Picture,
-  faces: readonly AnyFace[],
-  input: Input,
-): Promise<void> {
-  const { dir, name } = path.parse(input.relative);
+/** Every face to `BASE-1.jpg`, `BASE-2.jpg`, … in the order of the table. */
+async function writeCrops(base: string, picture: Picture, faces: readonly AnyFace[]): Promise<void> {
   for (const [i, face] of faces.entries()) {
     const crop = cropFace(picture, face.box);
-    if (crop)
-      await writeAtomically(path.join(folder, dir, `${name}-${i + 1}.jpg`), await encodePicture(crop, 'jpg'));
+    if (crop) await writeAtomically(`${base}-${i + 1}.jpg`, await encodePicture(crop, 'jpg'));
   }
 }

@@ -3,6 +3,7 @@ import pico from 'picocolors';
 import { examineAdapter } from '../doctor/adapter.js';
 import { type DoctorReport, type Finding, renderReport } from '../doctor/report.js';
 import { examineCanvas, examineFfmpeg } from '../doctor/tools.js';
+import { examineWeights } from '../doctor/weights.js';
 import { examples, type GpuFlags, gpuOptions, type JsonFlags, jsonOption, numberIn } from '../options.js';
 import { packageVersion, wfrVersion } from '../version.js';
 
@@ -29,7 +30,7 @@ async function doctor(flags: Flags): Promise<void> {
 
 async function examine(flags: Flags): Promise<DoctorReport> {
   const versions = { wfr: wfrVersion(), node: process.versions.node, webgpu: packageVersion('webgpu') };
-  const tools = [await examineCanvas(), await examineFfmpeg()];
+  const others = [...(await examineWeights()), await examineCanvas(), await examineFfmpeg()];
   // Last and alone, so that nothing else takes time from what is measured.
   const adapter = await examineAdapter(flags, flags.seconds);
   const findings: Finding[] = [
@@ -39,7 +40,7 @@ async function examine(flags: Flags): Promise<DoctorReport> {
       value: `wfr ${versions.wfr}, Node ${versions.node}, webgpu ${versions.webgpu ?? 'not installed'} (${process.platform} ${process.arch})`,
     },
     ...adapter.findings,
-    ...tools,
+    ...others,
   ];
   return { ready: findings.every((f) => f.state !== 'missing'), findings, adapter: adapter.facts, versions };
 }

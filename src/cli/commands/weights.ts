@@ -1,13 +1,12 @@
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { WfrError } from '../../gpu/errors.js';
 import { writeAtomically } from '../../media/files.node.js';
 import { graphsOf } from '../../nets/build.js';
 import { describe } from '../../nets/describe.js';
-import { cacheFolder, loadWeights } from '../../weights/load.node.js';
+import { loadWeights } from '../../weights/load.node.js';
 import { exportOnnx } from '../../weights/onnx/export.js';
-import { pull } from '../../weights/pull.node.js';
+import { isPulled, pull } from '../../weights/pull.node.js';
 import { REGISTRY } from '../../weights/registry.js';
 import { openWeights, saveWeights } from '../../weights/save.node.js';
 import { parameterCount } from '../../weights/state_dict.js';
@@ -60,13 +59,10 @@ async function list(flags: JsonFlags & WeightsFlags & { used?: boolean }): Promi
         licence: found.metadata.licence,
       });
   }
-  const known = REGISTRY.map(({ name, net, licence, note }) => ({
-    name,
-    net,
-    licence,
-    note,
-    cached: existsSync(path.join(cacheFolder(), name)),
-  }));
+  const known = REGISTRY.map((entry) => {
+    const { name, net, licence, note } = entry;
+    return { name, net, licence, note, cached: isPulled(entry) };
+  });
   if (flags.json) return console.log(JSON.stringify({ used, known }, null, 2));
   for (const u of used)
     console.log(
