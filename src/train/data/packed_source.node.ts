@@ -1,0 +1,150 @@
+// Batches from packs, augmented in worker threads ahead of the step that needs them.
+import { readFile } from 'node:fs/promises';
+import { WfrError } from '../../gpu/errors.js';
+import { readNpy } from '../../weights/formats/numpy.js';
+import { prefetch, WorkerPool } from '../prefetch.node.js';
+import type { Augmentation, Normalisation } from './augment.js';
+import type { Pack, PackEncoding } from './pack.node.js';
+import { type Batch, type DataSource, Order, UNLABELLED } from './source.js';
+import { prepareTeacher } from './teacher.js';
+
+/** What a worker thread knows from the start. */
+export interface WorkerSetup {
+  packs: { file: string; side: number; encoding: PackEncoding }[];
+  size: number;
+  seed: number;
+  augmentation: Augmentation;
+  normalisation: Normalisation;
+}
+
+/** One batch to prepare. Numbers of pictures name their random streams. */
+export interface WorkerJob {
+  epoch: number;
+  pictures: Uint32Array;
+  /** Pack, start and length of each picture. */
+  places: Float64Array;
+}
+
+export interface PackedSourceOptions {
+  batch: number;
+  /** Side of the pictures that the net sees. */
+  size: number;
+  seed: number;
+  augmentation: Augmentation;
+  normalisation: Normalisation;
+  /** Threads. Default 1. */
+  threads?: number;
+  /** Batches prepared ahead. Default 4. */
+  ahead?: number;
+}
+
+/** A pack with its teacher's embeddings: N × T of the listing's rows. */
+export interface PackedSet {
+  pack: Pack;
+  teacher?: { shape: readonly number[]; data: Float32Array; file: string };
+}
+
+/** @throws WfrError when the file is no matrix with a row for every picture listed. */
+export async function readTeacher(file: string, pack: Pack): Promise<PackedSet['teacher']> {
+  const content = readNpy(await readFile(file));
+  if (!('shape' in content) || content.shape.length !== 2)
+    throw new WfrError(`${file}: a matrix of N × T embeddings was expected.`);
+  if (content.shape[0] !== pack.index.listed)
+    throw new WfrError(
+      `${file} has ${content.shape[0]} rows, but its data set lists ${pack.index.listed} pictures: one row a picture is needed, in the order of index.csv.`,
+    );
+  return { ...content, file };
+}
+
+export class PackedSource implements DataSource {
+  readonly count: number;
+  readonly identities: readonly string[];
+  readonly labels: Uint32Array;
+  readonly teacherDimension: number;
+  readonly #teacher: Float32Array | undefined;
+  readonly #places: Float64Array;
+  readonly #names: string[];
+  readonly #order: Order;
+  readonly #pool: WorkerPool<WorkerJob, Float32Array>;
+
+  constructor(
+    sets: readonly PackedSet[],
+    private readonly options: PackedSourceOptions,
+  ) {
+    const indices = sets.map(({ pack }) => pack.index);
+    this.count = indices.reduce((sum, { names }) => sum + names.length, 0);
+    this.#order = new Order(this.count, options);
+    this.#names = sets.flatMap(({ pack }) => pack.index.names.map((name) => `${pack.file}: ${name}`));
+    // An identity named alike in two sets is the same person.
+    const all = indices.flatMap(({ identities }) => identities);
+    this.identities = [...new Set(all.filter((i) => i !== null))].sort();
+    const number = new Map(this.identities.map((name, i) => [name, i]));
+    this.labels = Uint32Array.from(all, (name) => (name === null ? UNLABELLED : number.get(name)!));
+    this.#places = Float64Array.from(
+      indices.flatMap(({ names, offsets }, p) =>
+        names.flatMap((_, i) => [p, offsets[i], offsets[i + 1] - offsets[i]]),
+      ),
+    );
+    const teachers = sets.flatMap(({ teacher }) => teacher ?? []);
+    this.teacherDimension = teachers[0]?.shape[1] ?? 0;
+    const odd = teachers.find(({ shape }) => shape[1] !== this.teacherDimension);
+    if (odd)
+      throw new WfrError(
+        `${odd.file} has rows of ${odd.shape[1]} numbers, ${teachers[0].file} of ${this.teacherDimension}: one teacher is needed for all.`,
+      );
+    if (teachers.length > 0)
+      this.#teacher = prepareTeacher(
+        sets.map(({ pack, teacher }) => ({ rows: pack.index.rows, data: teacher?.data })),
+        this.teacherDimension,
+      );
+    const setup: WorkerSetup = {
+      packs: sets.map(({ pack: { file, index } }) => ({ file, side: index.side, encoding: index.encoding })),
+      size: options.size,
+      seed: options.seed,
+      augmentation: options.augmentation,
+      normalisation: options.normalisation,
+    };
+    this.#pool = new WorkerPool(
+      new URL('./packed_worker.node.js', import.meta.url),
+      options.threads ?? 1,
+      setup,
+    );
+  }
+
+  get stepsPerEpoch(): number {
+    return this.#order.stepsPerEpoch;
+  }
+
+  nameOf(picture: number): string {
+    return this.#names[picture];
+  }
+
+  async *batches(fromStep: number): AsyncIterableIterator<Batch> {
+    yield* prefetch(steps(fromStep), this.options.ahead ?? 4, (step) => this.#prepare(step));
+  }
+
+  async #prepare(step: number): Promise<Batch> {
+    const { epoch, pictures } = this.#order.at(step);
+    const places = new Float64Array(pictures.length * 3);
+    pictures.forEach((p, i) => {
+      places.set(this.#places.subarray(p * 3, p * 3 + 3), i * 3);
+    });
+    const x = await this.#pool.run({ epoch, pictures, places });
+    const labels = Uint32Array.from(pictures, (p) => this.labels[p]);
+    const d = this.teacherDimension;
+    let teacher: Float32Array | undefined;
+    if (this.#teacher) {
+      teacher = new Float32Array(pictures.length * d);
+      for (const [i, p] of pictures.entries()) teacher.set(this.#teacher.subarray(p * d, (p + 1) * d), i * d);
+    }
+    return { x, labels, teacher, pictures };
+  }
+
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+}
+
+function* steps(from: number): Generator<number> {
+  for (let step = from; ; step++) yield step;
+}
