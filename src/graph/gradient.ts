@@ -1,6 +1,7 @@
 import { WfrError } from '../gpu/errors.js';
 import { packedLength } from '../kernels/packing.js';
 import type { Graph, Node, Tensor } from './graph.js';
+import { marginParts } from './lower_losses.js';
 import type { OpName } from './shapes.js';
 
 /** What a rule may use. */
@@ -87,6 +88,35 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
   // The same mask again, from the same salt and seed.
   dropout: (node, r) => [r.back('dropout', [r.dy], node.attributes)],
   softmaxCrossEntropy: (_, r) => [r.back('softmaxCrossEntropyBackward', [...r.inputs, r.dy])],
+  distillLoss: (node, r) => {
+    const rows = r.inputs[0].shape[0];
+    const residual = r.g.part(r.y, 0, [rows, rows]);
+    return [r.back('distillLossBackward', [...r.inputs, residual, r.dy], node.attributes)];
+  },
+  marginLoss: (node, r) => {
+    const weights = r.inputs.slice(2);
+    const classes = weights.map((w) => w.shape[r.g.node(w).op === 'parameter' ? 0 : 1]);
+    const kept = marginParts(r.inputs[0].shape[0], classes).map((shape, i) => r.g.part(r.y, i, shape));
+    const attributes = { ...node.attributes, chunks: weights.length };
+    const dx = r.back('marginLossBackward', [...r.inputs, r.dy, ...kept], attributes);
+    const dWeights = weights.map((w, k) => {
+      const { op, attributes: a } = r.g.node(w);
+      const shape = op === 'parameter' ? [packedLength(w.shape, a.layout!)] : w.shape;
+      return r.needs(k + 2) ? r.g.part(dx, k, shape) : undefined;
+    });
+    return [dx, undefined, ...dWeights];
+  },
+  gatherClasses: (_, r) => {
+    const [selection, ...weights] = r.inputs;
+    let first = 0;
+    const gradients = weights.map((w) => {
+      const shape = [packedLength(w.shape, 'dense')];
+      const dw = r.back('gatherClassesBackward', [selection, r.dy, w], { first, shape });
+      first += w.shape[0];
+      return dw;
+    });
+    return [undefined, ...gradients];
+  },
   smoothL1: (node, r) => [r.back('smoothL1Backward', [...r.inputs, r.dy], node.attributes)],
 };
 

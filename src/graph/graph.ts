@@ -1,4 +1,5 @@
 import { WfrError } from '../gpu/errors.js';
+import type { Margin } from '../kernels/margin_loss/margin.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
 import { inferShape, type OpAttributes, type OpName } from './shapes.js';
 
@@ -163,6 +164,43 @@ export class Graph {
   /** Mean smooth L1 [1] of x and a target of its shape: d²/(2·beta) below beta, |d| − beta/2 above. */
   smoothL1(x: Tensor, target: Tensor, beta = 1): Tensor {
     return this.add('smoothL1', [x, target], { beta });
+  }
+
+  /**
+   * Distillation loss of unit embeddings [N, D] against a teacher's unit embeddings [N, T], a row of zeros where there is
+   * none (kernels/distill_loss). `rows` [N, 3]: 1 − cosine, squared differences of similarities, whether taught.
+   */
+  distillLoss(
+    unit: Tensor,
+    teacher: Tensor,
+    weights: { cosine: number; relation: number },
+  ): { loss: Tensor; rows: Tensor } {
+    const loss = this.add('distillLoss', [unit, teacher], {
+      cosineWeight: weights.cosine,
+      relationWeight: weights.relation,
+    });
+    return { loss, rows: this.part(loss, 1, [unit.shape[0], 3]) };
+  }
+
+  /**
+   * Margin softmax of unit embeddings [N, D] over classes with u32 labels [N]; labels of C and more are left out
+   * (kernels/margin_loss). `rows` [N, 4]: maximum and sum of the softmax, cross-entropy, 1 where the nearest class is right.
+   * @param weights class centres, parameters [C, D] of layout dense, in chunks; or what gatherClasses gave.
+   */
+  marginLoss(
+    unit: Tensor,
+    labels: Tensor,
+    weights: readonly Tensor[],
+    margin: Margin,
+  ): { loss: Tensor; rows: Tensor } {
+    const loss = this.add('marginLoss', [unit, labels, ...weights], { margin });
+    return { loss, rows: this.part(loss, 0, [unit.shape[0], 4]) };
+  }
+
+  /** The centres of the classes in `selection`, u32 [S] in rising order, out of parameters [C, D]: [Dp, S]. */
+  gatherClasses(selection: Tensor, weights: readonly Tensor[]): Tensor {
+    const shape = [Math.ceil(weights[0].shape[1] / 4) * 4, selection.shape[0]];
+    return this.add('gatherClasses', [selection, ...weights], { shape });
   }
 
   /** max(x,0) + slope·min(x,0), slope [C]. */

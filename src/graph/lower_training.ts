@@ -15,6 +15,7 @@ import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../kern
 import { channelSum } from '../kernels/reduce/channel_sum.js';
 import { softmaxBackward } from '../kernels/softmax/backward.js';
 import type { Node } from './graph.js';
+import { LOSS_LOWERINGS } from './lower_losses.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 
 /** Operands of a node's inputs, in order. */
@@ -50,6 +51,7 @@ const gradWeight =
 
 /** The kernels of losses, of the forward pass in training and of the backward pass. */
 export const TRAINING_LOWERINGS = {
+  ...LOSS_LOWERINGS,
   batchNormStatistics: (n, c) => {
     const [x, weight, bias] = n.inputs;
     const channels = [n.shape[1]];

@@ -1,4 +1,5 @@
 import { WfrError } from '../gpu/errors.js';
+import type { Margin } from '../kernels/margin_loss/margin.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
 
 /** Every attribute an op may have; which ones an op reads is in its builder in graph.ts. */
@@ -24,6 +25,14 @@ export interface OpAttributes {
   value?: number;
   /** smoothL1: where the parabola ends. */
   beta?: number;
+  /** distillLoss: weights of the cosines and of the similarities. */
+  cosineWeight?: number;
+  relationWeight?: number;
+  margin?: Margin;
+  /** marginLossBackward: how many weights there are. */
+  chunks?: number;
+  /** gatherClassesBackward: the first class of the weight. */
+  first?: number;
   /** part: which of its owner's further outputs. */
   index?: number;
   /** Batch norm by running averages: its statistics do not depend on the batch. */
@@ -131,6 +140,20 @@ const crossEntropy: Rule = ([x, labels], _, fail) => {
   return [1];
 };
 
+const distill: Rule = ([unit, teacher], a, fail) => {
+  if (unit.length !== 2 || teacher.length !== 2 || unit[0] !== teacher[0])
+    fail(`embeddings [${unit}] and their teacher's [${teacher}] do not fit: one row a picture is needed`);
+  if (a.cosineWeight !== 0 && unit[1] !== teacher[1])
+    fail(`cosines of [${unit}] and [${teacher}] cannot be taken: project one to the other's length`);
+  return [1];
+};
+
+const margin: Rule = ([unit, labels], _, fail) => {
+  if (unit.length !== 2 || labels.length !== 1 || labels[0] !== unit[0])
+    fail(`labels [${labels}] do not fit embeddings [${unit}]: one label a row is needed`);
+  return [1];
+};
+
 /** Given by whoever adds the node: gradients, and what an op leaves beside its result. */
 const given: Rule = (_, a) => a.shape!;
 
@@ -166,6 +189,10 @@ const RULES = {
     return [1];
   },
 
+  distillLoss: distill,
+  marginLoss: margin,
+  gatherClasses: given,
+
   // Backward, appended by gradient.ts.
   lossGradient: () => [1],
   conv2dGradInput: given,
@@ -184,6 +211,9 @@ const RULES = {
   flattenBackward: given,
   softmaxCrossEntropyBackward: same,
   smoothL1Backward: same,
+  distillLossBackward: same,
+  marginLossBackward: same,
+  gatherClassesBackward: given,
 } satisfies Record<string, Rule>;
 
 export type OpName = keyof typeof RULES;

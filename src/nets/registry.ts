@@ -1,11 +1,11 @@
-import type { Graph } from '../graph/graph.js';
+import type { Graph, GraphOptions } from '../graph/graph.js';
 import { type IResNetConfig, iresnet } from './iresnet.js';
 import { type MobileFaceNetConfig, mobileFaceNet, PAPER } from './mobilefacenet.js';
 
 /** A recogniser as its weights' metadata describe it. */
 export interface Recogniser {
   /** The net's graph for an input [N, height, width, channels]; output `embedding` [N, dimension]. */
-  build: (shape: readonly number[]) => Graph;
+  build: (shape: readonly number[], options?: GraphOptions) => Graph;
   height: number;
   width: number;
   channels: number;
@@ -26,11 +26,19 @@ export function recogniserOf(net: string, d: RecogniserDescription): Recogniser 
   const common = { height, width, channels: preprocessing.order === 'gray' ? 1 : 3, preprocessing };
   if (net === 'mobilefacenet') {
     const config = { ...PAPER, ...(d.config as Partial<MobileFaceNetConfig>) };
-    return { ...common, build: (shape) => mobileFaceNet(shape, config), dimension: config.embedding };
+    return {
+      ...common,
+      build: (shape, options) => mobileFaceNet(shape, config, options),
+      dimension: config.embedding,
+    };
   }
   if (net === 'iresnet') {
     const config = { depth: 50, ...d.config } as IResNetConfig;
-    return { ...common, build: (shape) => iresnet(shape, config), dimension: config.embedding ?? 512 };
+    return {
+      ...common,
+      build: (shape, options) => iresnet(shape, config, options),
+      dimension: config.embedding ?? 512,
+    };
   }
   return undefined;
 }

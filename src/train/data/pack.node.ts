@@ -164,8 +164,7 @@ async function bytesOf(
     if (!aligned) throw new WfrError('no face found');
     picture = aligned;
   }
-  if (encoding === 'compressed')
-    return isAligned ? original : encodePicture(picture, 'jpg');
+  if (encoding === 'compressed') return isAligned ? original : encodePicture(picture, 'jpg');
   return toRgb(picture);
 }
 
