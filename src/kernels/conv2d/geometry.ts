@@ -41,3 +41,11 @@ export function convBytes<B>(call: Conv2dCall<B>, weightBytes: number): number {
 /** A plain GEMM over the pixels as they lie in memory. */
 export const isPointwise = (s: Conv2dShape): boolean =>
   s.kernelHeight === 1 && s.kernelWidth === 1 && s.stride === 1 && s.padding === 0;
+
+/** One output a picture, which every pixel reaches through a tap of its own: a dense layer, or one a channel. */
+export const coversMap = (s: Conv2dShape): boolean =>
+  s.padding === 0 &&
+  s.kernelHeight === s.inHeight &&
+  s.kernelWidth === s.inWidth &&
+  s.outHeight * s.outWidth === 1 &&
+  (s.dilation === 1 || s.kernelHeight * s.kernelWidth === 1);

@@ -11,7 +11,12 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { product, quads } from '../tensor.js';
-import { gradInputDepthwise, gradInputDepthwiseStrip } from './grad_input_depthwise.js';
+import { coversMap } from './geometry.js';
+import {
+  gradInputDepthwise,
+  gradInputDepthwiseGlobal,
+  gradInputDepthwiseStrip,
+} from './grad_input_depthwise.js';
 import { gradInputDirect } from './grad_input_direct.js';
 import { gradInputGrouped } from './grad_input_grouped.js';
 import { gradInputSubgroup } from './grad_input_subgroup.js';
@@ -26,6 +31,8 @@ export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits)
   switch (plan.variant) {
     case 'strip':
       return gradInputDepthwiseStrip(dense, plan.tile);
+    case 'global':
+      return gradInputDepthwiseGlobal(dense, plan.size);
     case 'depthwise':
       return gradInputDepthwise(dense);
     case 'grouped':
@@ -43,14 +50,7 @@ export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits)
  */
 function denseAsPointwise<B>(call: GradInputCall<B>): GradInputCall<B> {
   const s = call.shape;
-  const covers =
-    s.groups === 1 &&
-    s.padding === 0 &&
-    s.kernelHeight === s.inHeight &&
-    s.kernelWidth === s.inWidth &&
-    s.outHeight * s.outWidth === 1 &&
-    (s.dilation === 1 || s.kernelHeight * s.kernelWidth === 1);
-  if (!covers) return call;
+  if (s.groups > 1 || !coversMap(s)) return call;
   const features = product([s.inHeight, s.inWidth, quads(s.inChannels) * 4]);
   const shape: Conv2dShape = {
     ...s,

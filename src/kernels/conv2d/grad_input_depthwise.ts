@@ -11,7 +11,7 @@ import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, eachItem, grid, quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms } from './grad_geometry.js';
-import { classGrid, eachClassPixel, eachTap } from './grad_input_direct.js';
+import { classGrid, eachClassPixel, eachTap, REACHING } from './grad_input_direct.js';
 import type { GradInputCall } from './grad_types.js';
 import { range } from './subgroup.js';
 
@@ -35,13 +35,40 @@ export function gradInputDepthwise<B>(call: GradInputCall<B>): KernelCall<B>[] {
       label: 'conv2d.grad_input.depthwise',
       uniforms: gradInputUniforms(call.shape),
       buffers: buffers(call),
-      body: `${CLASSES}
+      body: `${CLASSES}${REACHING}
 ${eachClassPixel}
   var sum = vec4<f32>(0.0);
 ${eachTap('      sum += weight[tap * params.out_q + quad] * load_dy(place * params.out_q + quad);')}
   store_dx(to, sum);
 }`,
       workgroups: classGrid(call),
+      ...totals(call),
+    },
+  ];
+}
+
+/** dx[n,t,c] = dy[n,c] · w[t,c] over the pixels t of the map, an invocation a picture and quad of channels. */
+export function gradInputDepthwiseGlobal<B>(call: GradInputCall<B>, size: number): KernelCall<B>[] {
+  const s = call.shape;
+  const count = s.batch * quads(s.outChannels);
+  return [
+    {
+      label: 'conv2d.grad_input.depthwise global',
+      uniforms: { count: u32(count), quads: u32(quads(s.outChannels)), taps: u32(s.inHeight * s.inWidth) },
+      buffers: buffers(call),
+      body: `${eachItem(size)}
+  let n = i / params.quads;
+  let quad = i - n * params.quads;
+  let g = load_dy(i);
+  var w = quad;
+  var to = n * params.taps * params.quads + quad;
+  for (var t = 0u; t < params.taps; t++) {
+    store_dx(to, g * weight[w]);
+    w += params.quads;
+    to += params.quads;
+  }
+}`,
+      workgroups: grid(count, size),
       ...totals(call),
     },
   ];

@@ -38,19 +38,31 @@ export function classGrid<B>(call: GradInputCall<B>): [number, number, number] {
   return [x, y, s.stride * s.stride];
 }
 
-/** Loops over the taps that reach the pixel: `body` has `ky`, `kx` and the pixel `place` of dy. */
+/** Loops over the taps that reach the pixel: `body` has the `tap` and the pixel `place` of dy. */
 export const eachTap = (body: string): string => `
-  for (var ky = first_tap(cy + params.padding, params.kernel_h); ky < params.kernel_h; ky += params.tap_step) {
+  for (var ky = reaching_tap(cy + params.padding, ty, params.kernel_h, params.out_h); ky < params.kernel_h; ky += params.tap_step) {
     let oy = ty + source(cy + params.padding, ky);
-    if (oy >= params.out_h) { continue; }
-    for (var kx = first_tap(cx + params.padding, params.kernel_w); kx < params.kernel_w; kx += params.tap_step) {
+    if (oy >= params.out_h) { break; }
+    for (var kx = reaching_tap(cx + params.padding, tx, params.kernel_w, params.out_w); kx < params.kernel_w; kx += params.tap_step) {
       let ox = tx + source(cx + params.padding, kx);
-      if (ox >= params.out_w) { continue; }
+      if (ox >= params.out_w) { break; }
       let place = (n * params.out_h + oy) * params.out_w + ox;
       let tap = ky * params.kernel_w + kx;
 ${body}
     }
   }`;
+
+/**
+ * The first tap of the class whose output lies inside the map. Outputs go down from tap to tap, so that the first
+ * below zero, a large number, ends the loop: a filter as large as its map costs one tap a pixel, not all of them.
+ */
+export const REACHING = `
+fn reaching_tap(shift: u32, place: u32, taps: u32, outputs: u32) -> u32 {
+  let k = first_tap(shift, taps);
+  let over = i32(place + source(shift, k)) - i32(outputs) + 1;
+  let drop = i32(params.dilation * params.tap_step / params.stride);
+  return k + select(0u, u32(over + drop - 1) / u32(drop) * params.tap_step, over > 0);
+}`;
 
 export function gradInputDirect<B>(call: GradInputCall<B>): KernelCall<B>[] {
   const s = call.shape;
@@ -64,7 +76,7 @@ export function gradInputDirect<B>(call: GradInputCall<B>): KernelCall<B>[] {
         { name: 'weight', ref: call.weight, element: 'vec4<f32>', write: false },
         write('dx', call.dx),
       ],
-      body: `${CLASSES}
+      body: `${CLASSES}${REACHING}
 ${eachClassPixel}
   var sum = vec4<f32>(0.0);
 ${eachTap(`      var w = (tap * params.in_q + quad) * 4u * params.out_q;

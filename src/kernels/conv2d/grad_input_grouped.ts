@@ -6,7 +6,7 @@ import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms } from './grad_geometry.js';
-import { classGrid, eachClassPixel, eachTap } from './grad_input_direct.js';
+import { classGrid, eachClassPixel, eachTap, REACHING } from './grad_input_direct.js';
 import type { GradInputCall } from './grad_types.js';
 
 export function gradInputGrouped<B>(call: GradInputCall<B>): KernelCall<B>[] {
@@ -26,7 +26,7 @@ export function gradInputGrouped<B>(call: GradInputCall<B>): KernelCall<B>[] {
         { name: 'weight', ref: call.weight, element: 'f32', write: false },
         write('dx', call.dx),
       ],
-      body: `${CLASSES}
+      body: `${CLASSES}${REACHING}
 ${eachClassPixel}
   var sum = vec4<f32>(0.0);
 ${eachTap(`      for (var k = 0u; k < 4u; k++) {

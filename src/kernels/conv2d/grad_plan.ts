@@ -1,5 +1,6 @@
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
 import type { SubgroupTile } from './subgroup.js';
@@ -8,6 +9,7 @@ import type { Conv2dShape } from './types.js';
 export type GradInputPlan =
   | { variant: 'subgroup'; tile: SubgroupTile }
   | { variant: 'strip'; tile: StripTile }
+  | { variant: 'global'; size: number }
   | { variant: 'direct' | 'depthwise' | 'grouped' };
 
 export interface SplitPlan {
@@ -38,6 +40,7 @@ const lanesOf = (t: DeviceTraits) => (t.kind === 'cpu' ? Math.max(t.subgroupSize
 /** Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is. */
 export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPlan {
   if (isDepthwise(s)) {
+    if (coversMap(s)) return { variant: 'global', size: lanesOf(traits) };
     if (!isStrip(s)) return { variant: 'depthwise' };
     const rows = traits.kind === 'cpu' ? s.inHeight + s.padding : 4;
     return { variant: 'strip', tile: { columns: s.stride === 1 ? 2 : 1, rows, size: lanesOf(traits) } };
@@ -46,7 +49,12 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
   if (!hasFixedSubgroups(traits)) return { variant: 'direct' };
   const lanes = traits.subgroupSize;
   const width = quads(s.inChannels) * 4 <= lanes * 2 ? 2 : 4;
-  return { variant: 'subgroup', tile: { lanes, width, blocks: largestClass(s) <= lanes ? 1 : 2 } };
+  const pixels = largestClass(s);
+  // Four blocks bring an eighth over two and take twice as long to compile: not for small work.
+  return {
+    variant: 'subgroup',
+    tile: { lanes, width, blocks: pixels <= lanes ? 1 : pixels < 64 * lanes ? 2 : 4 },
+  };
 }
 
 /** Picks the variant, tile and split of the weight gradient. */
@@ -83,11 +91,12 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
     return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
   const lanes = traits.subgroupSize;
   const width = columns <= lanes * 2 ? 2 : 4;
-  const tiles = ceilDiv(rows / 4, lanes) * ceilDiv(columns, lanes * width);
+  const blocks = rows / 4 <= lanes ? 1 : 2;
+  const tiles = ceilDiv(rows / 4, lanes * blocks) * ceilDiv(columns, lanes * width);
   // Enough workgroups for a few cores; a chunk of 512 pixels makes the second pass a few hundredths of the first.
   return {
     variant: 'subgroup',
-    tile: { lanes, width, blocks: 1 },
+    tile: { lanes, width, blocks },
     ...split(rows, pixels, ceilDiv(32, tiles), 512),
   };
 }

@@ -19,14 +19,19 @@ const SIZE = 64;
 export const eachPixelOfChunk = (body: string): string => `
   let ty = ky * params.dilation - params.padding;
   let tx = kx * params.dilation - params.padding;
-  let end = min((split + 1u) * params.chunk, params.pixels);
-  for (var m = split * params.chunk; m < end; m++) {
-    let row = m / params.out_w;
-    let n = row / params.out_h;
-    let iy = (row - n * params.out_h) * params.stride + ty;
-    let ix = (m - row * params.out_w) * params.stride + tx;
+  let start = split * params.chunk;
+  let end = min(start + params.chunk, params.pixels);
+  var ox = start % params.out_w;
+  var oy = start / params.out_w % params.out_h;
+  var n = start / (params.out_w * params.out_h);
+  for (var m = start; m < end; m++) {
+    let iy = oy * params.stride + ty;
+    let ix = ox * params.stride + tx;
+    let picture = n * params.in_h;
+    ox++;
+    if (ox == params.out_w) { ox = 0u; oy++; if (oy == params.out_h) { oy = 0u; n++; } }
     if (iy >= params.in_h || ix >= params.in_w) { continue; }
-    let place = (n * params.in_h + iy) * params.in_w + ix;
+    let place = (picture + iy) * params.in_w + ix;
 ${body}
   }`;
 
