@@ -1,6 +1,16 @@
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
+import { Program } from '../gpu/program.js';
 import type { PictureOperand } from '../kernels/picture/resize.js';
+import { yuvToPicture } from '../kernels/picture/yuv.js';
 import type { Picture } from '../media/picture.js';
+import {
+  displayed,
+  type I420Frame,
+  type Rotation,
+  type YuvMatrix,
+  yuvCoefficients,
+} from '../media/video/i420.js';
+import { FaceError } from './errors.js';
 
 /**
  * A picture uploaded once; detection, cropping and alignment all read it there. A picture larger than one
@@ -28,6 +38,41 @@ export class GpuPicture {
       { ref: { buffer, offset: 0, size: width * height * 4 }, width, height },
       scale,
     );
+  }
+
+  /**
+   * A video frame, uploaded as it is and turned into an upright picture on the GPU.
+   * @throws FaceError when the frame is larger than the device's largest binding.
+   */
+  static async fromFrame(
+    gpu: Gpu,
+    frame: I420Frame,
+    matrix: YuvMatrix,
+    rotation: Rotation,
+  ): Promise<GpuPicture> {
+    const { width, height } = displayed(frame, rotation);
+    const size = width * height * 4;
+    if (size > gpu.traits.maxBindingBytes)
+      throw new FaceError(`Frames of ${frame.width}×${frame.height} are too large for this device.`);
+    const bytes = Math.ceil(frame.data.byteLength / 4) * 4;
+    const yuv = { buffer: gpu.createStorage(bytes, 'frame'), offset: 0, size: bytes };
+    const ref = { buffer: gpu.createStorage(size, 'picture'), offset: 0, size };
+    // Half a word is left over where width·height is not a multiple of eight; writes are whole words.
+    const whole = frame.data.byteLength & ~3;
+    gpu.write(yuv.buffer, 0, frame.data.subarray(0, whole));
+    if (whole < bytes) {
+      const rest = new Uint8Array(4);
+      rest.set(frame.data.subarray(whole));
+      gpu.write(yuv.buffer, whole, rest);
+    }
+    const program = await Program.create(
+      gpu,
+      yuvToPicture(yuv, ref, frame, rotation, yuvCoefficients(matrix)),
+    );
+    await gpu.runAndRead((encoder) => program.record(encoder), []);
+    program.destroy();
+    gpu.destroyBuffer(yuv.buffer);
+    return new GpuPicture(gpu, { ref, width, height }, 1);
   }
 
   get width(): number {

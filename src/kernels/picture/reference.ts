@@ -71,3 +71,31 @@ export function warpReference(
   }
   return Float64Array.from(out);
 }
+
+/** An I420 frame as RGBA, turned clockwise by quarter turns; coefficients as in yuv.ts. */
+export function yuvReference(
+  yuv: ArrayLike<number>,
+  width: number,
+  height: number,
+  rotation: number,
+  k: { y: number; rv: number; gu: number; gv: number; bu: number },
+): Uint8Array {
+  const [w, h] = rotation % 180 === 0 ? [width, height] : [height, width];
+  const out = new Uint8Array(w * h * 4);
+  const byte = (value: number) => Math.floor(Math.min(255, Math.max(0, value)) + 0.5);
+  for (let sy = 0; sy < height; sy++) {
+    for (let sx = 0; sx < width; sx++) {
+      // Where a clockwise turn carries the stored pixel.
+      let [x, y] = [sx, sy];
+      if (rotation === 90) [x, y] = [height - 1 - sy, sx];
+      if (rotation === 180) [x, y] = [width - 1 - sx, height - 1 - sy];
+      if (rotation === 270) [x, y] = [sy, width - 1 - sx];
+      const chroma = width * height + (sy >> 1) * (width / 2) + (sx >> 1);
+      const luma = (yuv[sy * width + sx] - 16) * k.y;
+      const u = yuv[chroma] - 128;
+      const v = yuv[chroma + (width * height) / 4] - 128;
+      out.set([luma + k.rv * v, luma + k.gu * u + k.gv * v, luma + k.bu * u, 255].map(byte), (y * w + x) * 4);
+    }
+  }
+  return out;
+}
