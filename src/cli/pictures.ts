@@ -1,7 +1,7 @@
 // Reading many pictures: the next ones are decoded while the GPU works on this one, and a bad one is reported.
 import { WfrError } from '../gpu/errors.js';
 import { readPicture } from '../media/decode.node.js';
-import { expandInputs, type Input } from '../media/files.node.js';
+import { expandInputs, type Input, type Inputs } from '../media/files.node.js';
 import type { Picture } from '../media/picture.js';
 import { progress } from './progress.js';
 
@@ -12,16 +12,16 @@ export interface PictureRun {
 }
 
 /**
- * Calls `work` for every picture that the arguments name, in order. Up to `jobs` pictures are decoded ahead.
+ * Calls `work` for every picture that the arguments name (or that they were expanded to), in order. Up to `jobs` pictures are decoded ahead.
  * Errors of one picture do not end the run; an abort between two pictures does.
  * @throws WfrError when the arguments name no picture at all.
  */
 export async function forEachPicture(
-  args: readonly string[],
+  inputs: readonly string[] | Inputs,
   options: { jobs: number; signal: AbortSignal; quiet?: boolean },
   work: (picture: Picture, input: Input) => Promise<void>,
 ): Promise<PictureRun> {
-  const { files, problems } = await expandInputs(args);
+  const { files, problems } = 'files' in inputs ? inputs : await expandInputs(inputs);
   const failed = problems.map(({ path, reason }) => ({ path, reason }));
   if (files.length === 0)
     throw new WfrError(`No pictures to work on: ${failed.map((f) => `${f.path}: ${f.reason}`).join('; ')}.`);

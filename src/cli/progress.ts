@@ -67,3 +67,44 @@ export function bytesProgress(stream: NodeJS.WriteStream = process.stderr): Byte
     stop: () => bar?.stop(),
   };
 }
+
+export interface FramesProgress {
+  /** @param share of the whole, 0…1, where its length is known */
+  update(frames: number, share?: number): void;
+  note(line: string): void;
+  stop(): void;
+}
+
+/** A bar for a video: share done, frames a second, time left. In a log, a line a minute. */
+export function framesProgress(label: string, stream: NodeJS.WriteStream = process.stderr): FramesProgress {
+  const began = Date.now();
+  let said = began;
+  let bar: SingleBar | undefined;
+  const rate = (frames: number) => (frames / Math.max(0.001, (Date.now() - began) / 1000)).toFixed(1);
+  const left = (share: number | undefined) =>
+    share ? `${Math.ceil((((Date.now() - began) / 1000) * (1 - share)) / share)} s left` : '';
+  return {
+    update(frames, share) {
+      if (!stream.isTTY) {
+        if (Date.now() - said < 60_000) return;
+        said = Date.now();
+        const percent = share === undefined ? '' : `${Math.floor(100 * share)} %, `;
+        stream.write(`${label}: ${frames} frames, ${percent}${rate(frames)} fps, ${left(share)}\n`);
+        return;
+      }
+      if (!bar) {
+        const format = '{bar} {frames} frames, {rate} fps, {left}  {label}';
+        bar = new SingleBar(
+          { format, stream, clearOnComplete: true, hideCursor: true, gracefulExit: false, linewrap: false },
+          Presets.shades_classic,
+        );
+        bar.start(1000, 0, { frames: 0, rate: '', left: '', label });
+      }
+      bar.update(Math.round(1000 * (share ?? 0)), { frames, rate: rate(frames), left: left(share) });
+    },
+    note(line) {
+      stream.write(stream.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`);
+    },
+    stop: () => bar?.stop(),
+  };
+}

@@ -1,12 +1,12 @@
-// Where the results of many pictures go: each to a file of its own below one folder, the input's structure kept.
+// Where the results of many pictures or videos go: each to a file of its own below one folder, the input's structure kept.
 import path from 'node:path';
 import { WfrError } from '../gpu/errors.js';
 import type { Input } from '../media/files.node.js';
 
 /**
- * @param endingOf ending of a picture's result, with its dot; '' gives names to which something is appended.
+ * @param endingOf ending of an input's result, with its dot; '' gives names to which something is appended.
  * @returns the result's path. Pictures of one name (`a.gif` and `a.bmp`, or of two folders) each get their own.
- * @throws WfrError where a result would replace one of the pictures.
+ * @throws WfrError where a result would replace one of the inputs.
  */
 export function targetsBelow(
   out: string,
@@ -23,7 +23,7 @@ export function targetsBelow(
     for (let n = 2; taken.has(target); n++) target = path.join(out, dir, `${name} (${n})${ending}`);
     if (originals.has(path.resolve(target))) {
       throw new WfrError(
-        `${target} is one of the pictures given: choose another --out, so that no original is overwritten.`,
+        `${target} is one of the files given: choose another --out, so that no original is overwritten.`,
       );
     }
     taken.add(target);

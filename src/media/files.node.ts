@@ -10,6 +10,15 @@ export const PICTURE_EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.
 export const isPictureName = (name: string): boolean =>
   (PICTURE_EXTENSIONS as readonly string[]).includes(path.extname(name).toLowerCase());
 
+/** Endings of videos: what ffmpeg commonly reads. */
+const VIDEO_EXTENSIONS =
+  '.mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .asf .flv .3gp .3g2 .ogv .mxf .vob .y4m'.split(
+    ' ',
+  );
+
+export const isVideoName = (name: string): boolean =>
+  VIDEO_EXTENSIONS.includes(path.extname(name).toLowerCase());
+
 /**
  * Writes a file under a temporary name beside it and renames it, so that the final name never holds half a
  * file. Missing folders are made.
@@ -40,8 +49,17 @@ export interface Inputs {
 
 const byName = new Intl.Collator('en', { numeric: true });
 
-/** Expands files, folders (recursive) and globs to picture files, each once, in natural order. */
-export async function expandInputs(args: readonly string[]): Promise<Inputs> {
+/**
+ * Expands files, folders (recursive) and globs, each file once, in natural order. Files given by name are taken as they
+ * are.
+ * @param wanted which files of folders and globs to take; pictures by default
+ * @param what their name in messages
+ */
+export async function expandInputs(
+  args: readonly string[],
+  wanted: (name: string) => boolean = isPictureName,
+  what = 'picture',
+): Promise<Inputs> {
   const found = new Map<string, Input>();
   const problems: Inputs['problems'] = [];
   const add = (file: string, relative: string) => {
@@ -53,20 +71,20 @@ export async function expandInputs(args: readonly string[]): Promise<Inputs> {
       if (statSync(argument).isDirectory()) {
         const names = (
           await glob('**/*', { cwd: argument, dot: false, onlyFiles: true, expandDirectories: false })
-        ).filter(isPictureName);
-        if (names.length === 0) problems.push({ path: argument, reason: 'the folder holds no pictures' });
+        ).filter(wanted);
+        if (names.length === 0) problems.push({ path: argument, reason: `the folder holds no ${what}s` });
         for (const name of names.sort(byName.compare)) add(path.join(argument, name), name);
       } else add(argument, path.basename(argument));
       continue;
     }
     const isGlob = /[*?[{]/.test(argument);
     const names = isGlob
-      ? (await glob(argument, { onlyFiles: true, expandDirectories: false })).filter(isPictureName)
+      ? (await glob(argument, { onlyFiles: true, expandDirectories: false })).filter(wanted)
       : [];
     if (names.length === 0)
       problems.push({
         path: argument,
-        reason: isGlob ? 'the pattern matches no picture' : 'no such file or folder',
+        reason: isGlob ? `the pattern matches no ${what}` : 'no such file or folder',
       });
     for (const name of names.sort(byName.compare)) add(name, path.basename(name));
   }

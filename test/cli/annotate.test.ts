@@ -101,7 +101,7 @@ describe('wfr annotate', () => {
     await put('in/a.png', 40, 40);
     await wfr('annotate', inDir('in'), '--out', inDir('in'));
     expect(process.exitCode).toBe(1);
-    expect(complained.join('')).toMatch(/one of the pictures given/);
+    expect(complained.join('')).toMatch(/one of the files given/);
     expect(filesBelow(inDir('in'))).toEqual(['a.png']);
   });
 
@@ -168,7 +168,7 @@ describe('wfr align', () => {
     const before = await readFile(inDir('in', 'a.png'));
     await wfr('align', inDir('in'), '--out', inDir('in'));
     expect(process.exitCode).toBe(1);
-    expect(complained.join('')).toMatch(/a\.png is one of the pictures given/);
+    expect(complained.join('')).toMatch(/a\.png is one of the files given/);
     expect(await readFile(inDir('in', 'a.png'))).toEqual(before);
     expect((await wfrJson('align', inDir('in'), '--out', inDir('faces'))).aligned).toBe(2);
     expect(filesBelow(inDir('faces'))).toEqual(['a (2).png', 'a.png']);

@@ -1,23 +1,17 @@
-import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { cropFace } from '../../face/crops.js';
 import type { Facebank } from '../../face/facebank.js';
 import { loadBank } from '../../face/facebank.node.js';
-import type { NamedFace } from '../../face/recognizer.js';
+import type { VideoNets } from '../../face/video/annotate.node.js';
 import { WfrError } from '../../gpu/errors.js';
-import {
-  encodePicture,
-  OUTPUT_FORMATS,
-  type OutputFormat,
-  outputFormatOf,
-  renderAnnotated,
-} from '../../media/annotate.node.js';
-import type { DrawnFace } from '../../media/draw.js';
-import { expandInputs, type Input, writeAtomically } from '../../media/files.node.js';
+import { OUTPUT_FORMATS, type OutputFormat } from '../../media/annotate.node.js';
+import { expandInputs, type Input, isPictureName, isVideoName } from '../../media/files.node.js';
 import { fontsFor } from '../../media/fonts.node.js';
-import type { Picture } from '../../media/picture.js';
-import { boxCell, faceToJson, nameCell } from '../faces.js';
+import { cameraInput } from '../../media/video/camera.node.js';
+import { VIDEO_CODECS, type VideoCodecName } from '../../media/video/encode.node.js';
+import { annotatePictures, type PictureFlags, printPictures } from '../annotate_pictures.js';
+import { annotateTargets } from '../annotate_targets.js';
+import { runVideos, VIDEO_COLUMNS, type VideoJob, type VideoRun } from '../annotate_videos.js';
 import { interruptible } from '../interrupt.js';
 import {
   examples,
@@ -30,36 +24,32 @@ import {
   type WeightsFlags,
   weightsOption,
 } from '../options.js';
-import { forEachPicture } from '../pictures.js';
 import { progress } from '../progress.js';
 import { type Session, withSession } from '../session.js';
 import { table } from '../table.js';
-import { targetsBelow } from '../targets.js';
 
-interface Flags extends GpuFlags, JsonFlags, WeightsFlags {
+interface Flags extends GpuFlags, JsonFlags, PictureFlags, WeightsFlags {
   bank?: string;
-  out?: string;
   format?: OutputFormat;
-  minFace: number;
-  threshold?: number;
-  rule: 'mean' | 'max' | 'centroid';
-  landmarks: boolean;
   net?: string;
-  crops?: string;
-  font?: string;
-  jobs: number;
+  every: number;
+  track: boolean;
+  codec?: VideoCodecName;
+  summary?: string | true;
+  camera?: string | true;
+  seconds?: number;
 }
 
 export function define(command: Command): void {
   gpuOptions(weightsOption(jsonOption(command)))
-    .argument('<pictures...>', 'files, folders (with their subfolders) or patterns')
+    .argument('[inputs...]', 'pictures and videos: files, folders (with their subfolders) or patterns')
     .option('-b, --bank <dir>', 'known people: a folder of pictures for each, named after them')
     .option(
       '-o, --out <path>',
-      'folder for the results, or a file name for a single picture (default: wfr-out)',
+      'folder for the results, or a file name for a single input (default: wfr-out)',
     )
     .addOption(
-      new Option('--format <f>', 'format of the results (default: as the picture, else jpg)').choices([
+      new Option('--format <f>', 'format of pictures (default: as the picture, else jpg)').choices([
         ...OUTPUT_FORMATS,
       ]),
     )
@@ -76,83 +66,134 @@ export function define(command: Command): void {
     )
     .option('--no-landmarks', 'draw boxes and names only')
     .option('--net <name>', 'recogniser to prefer where several weights are found')
-    .option('--crops <dir>', 'also write every face as a picture of its own')
+    .option('--crops <dir>', 'also write every face of the pictures as a picture of its own')
     .option('--font <file>', 'font for the names (ttf, otf or woff2)')
-    .option('--jobs <n>', 'pictures decoded ahead', integerIn(1, 64), 2)
+    .option('--jobs <n>', 'pictures decoded ahead', integerIn(1, 64), 2);
+  command
+    .optionsGroup('Videos:')
+    .option(
+      '--every <n>',
+      'look for faces in every nth frame, follow them between; 1 is exact',
+      integerIn(1, 1000),
+      5,
+    )
+    .option('--no-track', 'take every frame for itself: exact, but names flicker')
+    .option('--summary [file]', 'write who appears when: .html with portraits (default) or .json')
+    .addOption(
+      new Option(
+        '--codec <c>',
+        'video codec (default: the first of its container that ffmpeg can encode)',
+      ).choices([...VIDEO_CODECS]),
+    )
+    .option('--camera [device]', 'record from a camera until Ctrl-C instead of reading files')
+    .option('--seconds <n>', 'stop the camera after so many seconds', numberIn(0.1, 1e6))
     .action(annotate);
   examples(command, [
     ['wfr annotate group.jpg --bank people/', 'writes wfr-out/group.jpg with boxes and names'],
     ['wfr annotate holiday/ --bank people/ --out named/', 'a folder, its structure kept'],
     ['wfr annotate group.jpg --out faces.png --no-landmarks', 'one picture to a name of your choice'],
     ['wfr annotate "*.jpg" --json > faces.json', 'boxes, points, names and similarities too'],
+    ['wfr annotate clip.mov --bank people/ --summary', 'a video, and who appears in it when'],
+    ['wfr annotate clip.mp4 --out clip.webm --every 1', 'every frame looked at, as WebM'],
+    ['wfr annotate --camera --out me.mp4', 'the camera, until Ctrl-C'],
   ]);
 }
 
 async function annotate(args: string[], flags: Flags): Promise<void> {
+  if (args.length === 0 && !flags.camera) throw new WfrError('Name pictures or videos, or give --camera.');
+  if (args.length > 0 && flags.camera) throw new WfrError('Give files or --camera, not both.');
   await withSession(flags, (session) =>
     interruptible(async (signal) => {
       if (flags.font) fontsFor([], flags.font); // A font that cannot be read is told before the long part.
-      const { files } = await expandInputs(args);
-      const target = targetOf(files, flags);
-      const cropBase = flags.crops && targetsBelow(flags.crops, files, () => '');
+      const isMedia = (name: string) => isPictureName(name) || isVideoName(name);
+      const inputs = flags.camera
+        ? { files: [], problems: [] }
+        : await expandInputs(args, isMedia, 'picture or video');
+      const out = flags.out ?? 'wfr-out';
+      const target = flags.camera ? () => out : annotateTargets(inputs.files, out, flags.format);
+      const videos = inputs.files.filter((f) => isVideoName(f.path));
+      const pictures = { ...inputs, files: inputs.files.filter((f) => !isVideoName(f.path)) };
+      const jobs = flags.camera ? [cameraJob(flags)] : videoJobs(videos, target, flags);
       const bank = flags.bank ? await openBank(session, flags.bank, signal) : undefined;
-      // Boxes and landmarks need no recogniser; names do.
-      const recognizer = bank ? await session.recognizer() : undefined;
-      const detector = recognizer?.detector ?? (await session.detector());
-      const results: object[] = [];
-      const rows: (string | number)[][] = [];
-      const run = await forEachPicture(args, { jobs: flags.jobs, signal }, async (picture, input) => {
-        const options = { minFace: flags.minFace, threshold: flags.threshold, rule: flags.rule };
-        const faces: (NamedFace | Awaited<ReturnType<typeof detector.detect>>[number])[] = recognizer
-          ? await recognizer.recognize(picture, bank, options)
-          : await detector.detect(picture, options);
-        const file = target(input);
-        const format = outputFormatOf(file)!;
-        await writeAtomically(
-          file,
-          await renderAnnotated(picture, faces.map(drawn), {
-            landmarks: flags.landmarks,
-            font: flags.font,
-            format,
-          }),
-        );
-        if (cropBase) await writeCrops(cropBase(input), picture, faces);
-        results.push({
-          path: input.path,
-          out: file,
-          width: picture.width,
-          height: picture.height,
-          faces: faces.map(faceToJson),
-        });
-        rows.push(...rowsOf(input.path, faces));
-      });
-      if (flags.json) console.log(JSON.stringify({ pictures: results, failed: run.failed }, null, 2));
-      else {
-        console.log(table(['picture', 'face>', 'name', 'similarity>', 'left,top size', 'score>'], rows));
-        const where =
-          results.length === 1 ? (results[0] as { out: string }).out : `${flags.out ?? 'wfr-out'}${path.sep}`;
-        if (results.length > 0)
-          console.log(`\n${results.length} picture${results.length === 1 ? '' : 's'} written to ${where}`);
+      if (jobs.length > 0 && flags.json) console.log('{"videos":[');
+      const run =
+        jobs.length > 0
+          ? await runVideos(
+              jobs,
+              await videoNets(session, bank, flags),
+              { ...flags, every: flags.track ? flags.every : 1, signal },
+              flags.json ?? false,
+            )
+          : undefined;
+      // Where there is nothing at all, that is for the pictures to say.
+      const done =
+        pictures.files.length > 0 || !run
+          ? await annotatePictures(session, pictures, target, bank, flags, signal)
+          : undefined;
+      const problems = done ? [] : inputs.problems;
+      for (const { path: file, reason } of problems) console.error(`${file}: ${reason}`);
+      if (problems.length > 0) process.exitCode = 1;
+      if (flags.json) {
+        const failed = [...(run?.failed ?? []), ...(done?.run.failed ?? []), ...problems];
+        const rest = JSON.stringify({ pictures: done?.results ?? [], failed }, null, 2);
+        console.log(run ? `],${rest.slice(1)}` : rest);
+      } else {
+        if (run) printVideos(run);
+        if (done) printPictures(done, flags);
       }
+      signal.throwIfAborted();
     }),
   );
 }
 
-/** Which file a picture's result goes to. */
-function targetOf(files: readonly Input[], flags: Flags): (input: Pick<Input, 'path'>) => string {
-  const { out = 'wfr-out' } = flags;
-  const named = outputFormatOf(out);
-  if (named && !(existsSync(out) && statSync(out).isDirectory())) {
-    if (files.length > 1)
-      throw new WfrError(`--out ${out} is one file, but ${files.length} pictures were given: name a folder.`);
-    if (flags.format && flags.format !== named)
-      throw new WfrError(`--out ${out} and --format ${flags.format} disagree.`);
-    return () => out;
+function videoJobs(videos: readonly Input[], target: (input: Input) => string, flags: Flags): VideoJob[] {
+  const named = typeof flags.summary === 'string' ? flags.summary : undefined;
+  if (named && videos.length > 1)
+    throw new WfrError(
+      `--summary ${named} is one file, but ${videos.length} videos were given: leave the name out.`,
+    );
+  return videos.map((input) => {
+    const out = target(input);
+    const beside = path.join(path.dirname(out), `${path.parse(out).name}.html`);
+    return {
+      input: input.path,
+      name: input.path,
+      out,
+      summary: flags.summary ? (named ?? beside) : undefined,
+    };
+  });
+}
+
+function cameraJob(flags: Flags): VideoJob {
+  const input = cameraInput(flags.camera === true ? undefined : flags.camera, { seconds: flags.seconds });
+  const out =
+    flags.out && path.extname(flags.out) ? flags.out : path.join(flags.out ?? 'wfr-out', 'camera.mp4');
+  const beside = path.join(path.dirname(out), `${path.parse(out).name}.html`);
+  return {
+    input,
+    name: input.name,
+    out,
+    summary: flags.summary === true ? beside : flags.summary,
+  };
+}
+
+/** Videos are named by embeddings even without a bank: they keep people apart. Where there are no weights for it, boxes do. */
+async function videoNets(session: Session, bank: Facebank | undefined, flags: Flags): Promise<VideoNets> {
+  const gpu = await session.gpu();
+  try {
+    const { detector, embedder, threshold } = await session.recognizer();
+    return { gpu, detector, embedder, bank, threshold: flags.threshold ?? threshold };
+  } catch (error) {
+    if (bank || !(error instanceof WfrError) || error.name === 'GpuError') throw error;
+    const detector = await session.detector();
+    console.error(`People are not told apart: ${error.message}`);
+    return { gpu, detector, threshold: flags.threshold ?? 0 };
   }
-  if (path.extname(out) && files.length === 1 && !existsSync(out)) {
-    throw new WfrError(`--out ${out}: pictures are written as ${OUTPUT_FORMATS.join(', ')}.`);
-  }
-  return targetsBelow(out, files, (f) => `.${flags.format ?? outputFormatOf(f.relative) ?? 'jpg'}`);
+}
+
+function printVideos({ rows, written }: VideoRun): void {
+  if (rows.length > 0) console.log(table(VIDEO_COLUMNS, rows));
+  for (const file of written) console.log(`written to ${file}`);
 }
 
 async function openBank(session: Session, folder: string, signal: AbortSignal): Promise<Facebank> {
@@ -172,41 +213,5 @@ async function openBank(session: Session, folder: string, signal: AbortSignal): 
     return bank;
   } finally {
     bar?.stop();
-  }
-}
-
-type AnyFace = Parameters<typeof faceToJson>[0];
-
-const isNamed = (face: AnyFace): face is NamedFace => face.status !== undefined;
-
-function drawn(face: AnyFace): DrawnFace {
-  if (!isNamed(face)) return { box: face.box, landmarks: face.landmarks };
-  const known = face.status !== 'unknown';
-  return {
-    box: face.box,
-    landmarks: face.landmarks,
-    label: known ? face.name : 'unknown',
-    similarity: known ? face.similarity : undefined,
-    status: face.status,
-  };
-}
-
-function rowsOf(file: string, faces: readonly AnyFace[]): (string | number)[][] {
-  if (faces.length === 0) return [[file, '–', 'no face', '', '', '']];
-  return faces.map((face, i) => [
-    i === 0 ? file : '',
-    i + 1,
-    isNamed(face) ? nameCell(face) : '',
-    isNamed(face) && face.similarity !== undefined ? face.similarity.toFixed(2) : '',
-    boxCell(face),
-    face.score.toFixed(3),
-  ]);
-}
-
-/** Every face to `BASE-1.jpg`, `BASE-2.jpg`, … in the order of the table. */
-async function writeCrops(base: string, picture: Picture, faces: readonly AnyFace[]): Promise<void> {
-  for (const [i, face] of faces.entries()) {
-    const crop = cropFace(picture, face.box);
-    if (crop) await writeAtomically(`${base}-${i + 1}.jpg`, await encodePicture(crop, 'jpg'));
   }
 }

@@ -8,11 +8,11 @@ import { displayed, type Rotation, toPicture, type YuvMatrix } from '../../media
 import type { TimedFrame } from '../../media/video/types.js';
 import type { Box } from '../boxes.js';
 import type { Face } from '../detector.js';
+import type { Facebank } from '../facebank.js';
 import { CutFinder } from './cuts.js';
 import { qualityOf } from './gallery.js';
 import { type Label, People, type PeopleOptions } from './people.js';
 import { type Detection, type Track, Tracker } from './tracker.js';
-import type { Facebank } from '../facebank.js';
 
 export interface VideoFace extends Face {
   /** The same number in every frame in which the face was followed. */
@@ -151,7 +151,9 @@ export class Analyser {
     const lookAhead = this.#tracking && this.#every > 1 ? LOOK_AHEAD : 0;
     const bytes = this.#waiting.length * head.frame.data.byteLength;
     const full = bytes > (this.options.memory ?? 96 * 2 ** 20);
-    const settled = full ? this.#trackedTo >= head.frame.time : this.#trackedTo >= head.frame.time + lookAhead;
+    const settled = full
+      ? this.#trackedTo >= head.frame.time
+      : this.#trackedTo >= head.frame.time + lookAhead;
     if (!ending && !(settled && (full || newest.time >= head.frame.time + lookAhead))) return undefined;
     this.#waiting.shift();
     return this.#show(head.frame);
@@ -175,7 +177,10 @@ export class Analyser {
     const tracks = visible.map((v) => v.track);
     const portraits: AnalysedFrame['portraits'] = [];
     const faces = visible.map(({ track, face }): VideoFace => {
-      const label = this.#people.label(track, tracks.filter((t) => t !== track));
+      const label = this.#people.label(
+        track,
+        tracks.filter((t) => t !== track),
+      );
       const portrait = this.#portraits.get(track);
       if (portrait && !portrait.told) {
         portrait.told = true;

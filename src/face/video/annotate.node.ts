@@ -1,5 +1,6 @@
 /** A video file or camera → the same video with boxes and names: decode → find → track → name → draw → encode. */
 import { type Canvas, createCanvas } from '@napi-rs/canvas';
+import type { Gpu } from '../../gpu/gpu.js';
 import type { DrawnFace } from '../../media/draw.js';
 import { fontsFor } from '../../media/fonts.node.js';
 import { ahead } from '../../media/video/ahead.js';
@@ -17,7 +18,6 @@ import type { Embedder } from '../embedder.js';
 import type { Facebank } from '../facebank.js';
 import { GpuPicture } from '../gpu_picture.js';
 import type { MatchRule } from '../match.js';
-import type { Gpu } from '../../gpu/gpu.js';
 import { type AnalysedFrame, Analyser, type VideoFace } from './analyser.js';
 import { Appearances, type Person } from './appearances.js';
 import type { Detection } from './tracker.js';
@@ -129,7 +129,8 @@ export async function annotateVideo(
     }
     await encoding.finish();
     await writer.finish(!result.interrupted);
-    if (source.damaged) options.onNote?.('some frames were damaged; the decoder hid that as well as it could');
+    if (source.damaged)
+      options.onNote?.('some frames were damaged; the decoder hid that as well as it could');
     return { ...result, encoder: encoder.name };
   } catch (error) {
     source.stop();

@@ -123,7 +123,9 @@ export class Track {
         y2: mix(a.box.y2, b.box.y2),
       },
       score: Math.min(a.score, b.score),
-      landmarks: a.landmarks.map(([x, y], i) => [mix(x, b.landmarks[i][0]), mix(y, b.landmarks[i][1])] as const),
+      landmarks: a.landmarks.map(
+        ([x, y], i) => [mix(x, b.landmarks[i][0]), mix(y, b.landmarks[i][1])] as const,
+      ),
       seen: false,
     };
   }

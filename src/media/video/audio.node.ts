@@ -35,7 +35,21 @@ export async function openSound(
   const temporary = path.join(tmpdir(), `wfr-sound-${process.pid}-${randomBytes(4).toString('hex')}.mka`);
   const remux = new Process(
     ffmpeg.path,
-    ['-hide_banner', '-nostdin', '-v', 'error', '-copyts', '-i', file, '-vn', '-map', '0:a', ...codecs, '-y', temporary],
+    [
+      '-hide_banner',
+      '-nostdin',
+      '-v',
+      'error',
+      '-copyts',
+      '-i',
+      file,
+      '-vn',
+      '-map',
+      '0:a',
+      ...codecs,
+      '-y',
+      temporary,
+    ],
     ['ignore', 'ignore', 'pipe'],
   );
   if ((await remux.exited) !== 0) {
@@ -46,7 +60,10 @@ export async function openSound(
   const names = info.audio.map((a) => a.codec ?? 'unknown').join(', ');
   return {
     tracks: await sound.getAudioTracks(),
-    note: copied.size > 0 ? undefined : `the sound (${names}) was encoded anew: ${container} cannot hold it as it is`,
+    note:
+      copied.size > 0
+        ? undefined
+        : `the sound (${names}) was encoded anew: ${container} cannot hold it as it is`,
     close: async () => {
       sound.dispose();
       await rm(temporary, { force: true });

@@ -108,7 +108,8 @@ export class FfmpegSource implements FrameSource {
     if (TRUNCATED.test(messages))
       throw new MediaError(`${name}: truncated or damaged after ${frames} frames (${lastMessage(messages)})`);
     if (status !== 0) throw new MediaError(`${name}: decoding failed: ${lastMessage(messages)}`);
-    if (frames === 0) throw new MediaError(`${name}: not one frame could be decoded: ${lastMessage(messages)}`);
+    if (frames === 0)
+      throw new MediaError(`${name}: not one frame could be decoded: ${lastMessage(messages)}`);
     const declared = this.info.frames;
     // An edit list may hide a few frames; half of them missing is a broken file.
     if (declared !== undefined && frames < declared / 2)

@@ -4,7 +4,7 @@
  * frame rates survive whatever the encoder's own clock can hold.
  */
 import type { Readable } from 'node:stream';
-import { EncodedPacket, EncodedPacketSink, Input, MATROSKA, ReadableStreamSource } from 'mediabunny';
+import { type EncodedPacket, EncodedPacketSink, Input, MATROSKA, ReadableStreamSource } from 'mediabunny';
 import { MediaError } from '../errors.js';
 import { type Ffmpeg, lastMessage, Process } from './ffmpeg.node.js';
 import type { TimedFrame, VideoInfo } from './types.js';
@@ -57,7 +57,11 @@ export function chooseEncoder(ffmpeg: Ffmpeg, codecs: readonly VideoCodecName[])
 }
 
 /** WebCodecs' names of colour tags in ffmpeg's words. */
-const FFMPEG_COLOUR: Record<string, string> = { 'iec61966-2-1': 'iec61966-2-1', pq: 'smpte2084', hlg: 'arib-std-b67' };
+const FFMPEG_COLOUR: Record<string, string> = {
+  'iec61966-2-1': 'iec61966-2-1',
+  pq: 'smpte2084',
+  hlg: 'arib-std-b67',
+};
 
 export class FfmpegEncoder {
   readonly #process: Process;
@@ -181,4 +185,3 @@ function toWeb(stream: Readable): ReadableStream<Uint8Array> {
     { highWaterMark: 4 },
   );
 }
-

@@ -38,7 +38,13 @@ export function matrixOf(tag: string | null | undefined, width: number, height: 
 }
 
 /** R, G, B = 255·(y + …) for y, u, v as below: coefficients of the limited range (Y 16…235, U and V 16…240). */
-export function yuvCoefficients(matrix: YuvMatrix): { y: number; rv: number; gu: number; gv: number; bu: number } {
+export function yuvCoefficients(matrix: YuvMatrix): {
+  y: number;
+  rv: number;
+  gu: number;
+  gv: number;
+  bu: number;
+} {
   const [r, b] = LUMA[matrix];
   const g = 1 - r - b;
   const chroma = 255 / 224;

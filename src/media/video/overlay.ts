@@ -24,7 +24,11 @@ export class Overlay {
   }
 
   /** Draws into the frame, in place. Coordinates of the faces are those of the displayed frame. */
-  draw(frame: I420Frame, faces: readonly DrawnFace[], options: { landmarks?: boolean; fonts?: string }): void {
+  draw(
+    frame: I420Frame,
+    faces: readonly DrawnFace[],
+    options: { landmarks?: boolean; fonts?: string },
+  ): void {
     if (faces.length === 0) return;
     drawFaces(this.#touched, faces, { ...this.#size, ...options });
     for (const touched of this.#touched.take()) {

@@ -135,7 +135,8 @@ async function probeByFfprobe(file: string, { ffprobe }: Ffmpeg): Promise<VideoI
     text = (await promisify(execFile)(ffprobe, args, { maxBuffer: 1 << 24 })).stdout;
   } catch (error) {
     const { code, stderr = '' } = error as NodeJS.ErrnoException & { stderr?: string };
-    if (code === 'ENOENT') throw new MediaError(`${file}: to read this container, ffprobe is needed beside ffmpeg`);
+    if (code === 'ENOENT')
+      throw new MediaError(`${file}: to read this container, ffprobe is needed beside ffmpeg`);
     throw new MediaError(`${file}: ${explain(lastMessage(stderr).replace(`${file}: `, ''))}`);
   }
   const { streams = [], format } = JSON.parse(text) as {

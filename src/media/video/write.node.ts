@@ -4,8 +4,8 @@ import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import {
   type AudioCodec,
-  type EncodedPacket,
   EncodedAudioPacketSource,
+  type EncodedPacket,
   EncodedPacketSink,
   EncodedVideoPacketSource,
   type InputAudioTrack,
@@ -26,12 +26,13 @@ import type { VideoInfo } from './types.js';
 export type VideoContainer = 'mp4' | 'mov' | 'mkv' | 'webm';
 
 /** How each container is written, and the codecs to try for it, best first. */
-const CONTAINERS: Record<VideoContainer, { format: () => OutputFormat; codecs: readonly VideoCodecName[] }> = {
-  mp4: { format: () => new Mp4OutputFormat({ fastStart: false }), codecs: ['avc', 'hevc', 'av1', 'vp9'] },
-  mov: { format: () => new MovOutputFormat({ fastStart: false }), codecs: ['avc', 'hevc'] },
-  mkv: { format: () => new MkvOutputFormat(), codecs: ['avc', 'hevc', 'av1', 'vp9', 'vp8'] },
-  webm: { format: () => new WebMOutputFormat(), codecs: ['vp9', 'vp8', 'av1'] },
-};
+const CONTAINERS: Record<VideoContainer, { format: () => OutputFormat; codecs: readonly VideoCodecName[] }> =
+  {
+    mp4: { format: () => new Mp4OutputFormat({ fastStart: false }), codecs: ['avc', 'hevc', 'av1', 'vp9'] },
+    mov: { format: () => new MovOutputFormat({ fastStart: false }), codecs: ['avc', 'hevc'] },
+    mkv: { format: () => new MkvOutputFormat(), codecs: ['avc', 'hevc', 'av1', 'vp9', 'vp8'] },
+    webm: { format: () => new WebMOutputFormat(), codecs: ['vp9', 'vp8', 'av1'] },
+  };
 
 export const VIDEO_CONTAINERS = Object.keys(CONTAINERS) as VideoContainer[];
 
@@ -42,7 +43,8 @@ export function containerOf(file: string): VideoContainer | undefined {
   return VIDEO_CONTAINERS.find((c) => c === ending);
 }
 
-export const codecsOf = (container: VideoContainer): readonly VideoCodecName[] => CONTAINERS[container].codecs;
+export const codecsOf = (container: VideoContainer): readonly VideoCodecName[] =>
+  CONTAINERS[container].codecs;
 
 /** What a container can hold, asked of its writer. */
 export function abilities(container: VideoContainer): { rotation: boolean; audio: AudioCodec[] } {
@@ -151,7 +153,11 @@ export class VideoWriter {
   }
 }
 
-async function writeAt(handle: FileHandle, { data, position }: StreamTargetChunk, file: string): Promise<void> {
+async function writeAt(
+  handle: FileHandle,
+  { data, position }: StreamTargetChunk,
+  file: string,
+): Promise<void> {
   try {
     for (let at = 0; at < data.length; ) {
       const { bytesWritten } = await handle.write(data, at, data.length - at, position + at);
@@ -159,7 +165,12 @@ async function writeAt(handle: FileHandle, { data, position }: StreamTargetChunk
     }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const reason = code === 'ENOSPC' ? 'the disk is full' : code === 'EFBIG' ? 'the file has reached the size limit' : message;
+    const reason =
+      code === 'ENOSPC'
+        ? 'the disk is full'
+        : code === 'EFBIG'
+          ? 'the file has reached the size limit'
+          : message;
     throw new MediaError(`${file}: ${reason}. Nothing was left under that name.`);
   }
 }
