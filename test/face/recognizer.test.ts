@@ -3,6 +3,7 @@ import type { Face } from '../../src/face/detector.js';
 import { Facebank } from '../../src/face/facebank.js';
 import { GpuPicture } from '../../src/face/gpu_picture.js';
 import { FaceRecognizer, mainFace } from '../../src/face/recognizer.js';
+import { openGpu } from '../../src/gpu/gpu.js';
 import { sharedGpu } from '../check_op.js';
 import { blobs, eagerMtcnn, memory, smallRecogniser } from './helpers.js';
 
@@ -55,6 +56,24 @@ describe('recognising', () => {
       for (let i = 0; i < 100; i++) await r.recognize(picture, undefined, options);
       expect(memory(gpu)).toEqual(warm);
     });
+  });
+
+  it('finds and recognises the same with no more than every device guarantees', async () => {
+    const picture = blobs(120, 100);
+    const want = await withRecognizer((r) => r.recognize(picture, undefined, options));
+    const minimal = await openGpu({ minimal: true });
+    const r = FaceRecognizer.create(minimal, { detector: eagerMtcnn(), recogniser: smallRecogniser() });
+    const found = await r.recognize(picture, undefined, options);
+    expect(found).toHaveLength(want.length);
+    for (const [i, face] of found.entries()) {
+      for (const side of ['x1', 'y1', 'x2', 'y2'] as const)
+        expect(face.box[side]).toBeCloseTo(want[i].box[side], 2);
+      for (const [k, v] of face.embedding.entries())
+        expect(Math.abs(v - want[i].embedding[k])).toBeLessThan(1e-3);
+    }
+    await r.destroy();
+    minimal.check();
+    minimal.close();
   });
 
   it('leaves a picture that was uploaded by its caller to the caller', async () => {
