@@ -2,10 +2,11 @@
  * How well the detector finds the faces of Labeled Faces in the Wild: the share of pictures in which a face covers the
  * centre, and how far its five points lie from those of an independent implementation with the same weights.
  *
- *   npx tsx scripts/eval-detector.ts [--limit N] [--min-face 40] [--cache FILE] [--json]
+ *   npx tsx scripts/eval-detector.ts [--limit N] [--min-face 40] [--fresh | --cached-only] [--json]
  *
- * The pictures and mtcnn_landmarks.csv are looked for in WFR_LFW, else ../shared/data/lfw. With --cache, detections
- * are kept in a file and a second run takes seconds; --cached-only measures what is there already.
+ * The pictures and mtcnn_landmarks.csv are looked for in WFR_LFW, else ../shared/data/lfw. Detections are kept where
+ * `wfr lfw` keeps them, so that either run spares the other the detecting; --fresh detects anew, --cached-only
+ * measures what is there already.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -14,7 +15,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
 import { mainFace } from '../src/face/recognizer.js';
-import { type Detection, DetectionStore, pictureHash } from '../src/face/verification/store.node.js';
+import {
+  type Detection,
+  DetectionStore,
+  detectionsFile,
+  pictureHash,
+} from '../src/face/verification/store.node.js';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import { decodePicture } from '../src/media/decode.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
@@ -23,7 +29,7 @@ const { values: flags } = parseArgs({
   options: {
     limit: { type: 'string' },
     'min-face': { type: 'string', default: '40' },
-    cache: { type: 'string' },
+    fresh: { type: 'boolean', default: false },
     'cached-only': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -73,22 +79,23 @@ const distance = ([ax, ay]: readonly number[], [bx, by]: readonly number[]) => M
 let files = picturesOfPairs();
 if (flags.limit) files = files.slice(0, Number(flags.limit));
 const truth = independentPoints();
-const store = flags.cache ? await DetectionStore.open(flags.cache) : undefined;
 const minFace = Number(flags['min-face']);
+const weights = await loadWeights('detector');
+const store = await DetectionStore.open(flags.fresh ? undefined : detectionsFile(weights.hash, minFace));
 let gpu: Gpu | undefined;
 let detector: Mtcnn | undefined;
 
 async function detectionOf(file: string): Promise<Detection | undefined> {
   const bytes = await readFile(path.join(lfw, 'images', file));
   const sha = pictureHash(bytes);
-  const known = store?.get(sha);
+  const known = store.get(sha);
   if (known || flags['cached-only']) return known;
   gpu ??= await openGpu();
-  detector ??= Mtcnn.create(gpu, await loadWeights('detector'));
+  detector ??= Mtcnn.create(gpu, weights);
   const picture = await decodePicture(bytes);
   const { width, height } = picture;
   const detection = { width, height, faces: await detector.detect(picture, { minFace }) };
-  store?.set(sha, detection);
+  store.set(sha, detection);
   return detection;
 }
 
@@ -116,11 +123,11 @@ for (const [i, file] of files.entries()) {
     }
   } else missed.push(file);
   if ((i + 1) % 500 === 0) {
-    await store?.save();
+    await store.save();
     console.error(`${i + 1} of ${files.length}`);
   }
 }
-await store?.save();
+await store.save();
 const seconds = (performance.now() - begin) / 1000;
 gpu?.close();
 errors.sort((a, b) => a - b);

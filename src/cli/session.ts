@@ -50,17 +50,27 @@ export class Session {
   }
 
   detector(): Promise<Mtcnn> {
-    this.#detector ??= Promise.all([this.gpu(), this.weights('detector')]).then(([gpu, w]) =>
-      Mtcnn.create(gpu, w),
-    );
+    this.#detector ??= this.#openDetector();
     return this.#detector;
   }
 
   recognizer(options: EmbedderOptions = {}): Promise<FaceRecognizer> {
-    this.#recognizer ??= Promise.all([this.gpu(), this.weights('detector'), this.weights('recogniser')]).then(
-      ([gpu, detector, recogniser]) => FaceRecognizer.create(gpu, { detector, recogniser }, options),
-    );
+    this.#recognizer ??= this.#openRecognizer(options);
     return this.#recognizer;
+  }
+
+  // Weights first: that there are none is then said at once, before a device is opened for nothing.
+  async #openDetector(): Promise<Mtcnn> {
+    const weights = await this.weights('detector');
+    return Mtcnn.create(await this.gpu(), weights);
+  }
+
+  async #openRecognizer(options: EmbedderOptions): Promise<FaceRecognizer> {
+    const weights = {
+      detector: await this.weights('detector'),
+      recogniser: await this.weights('recogniser'),
+    };
+    return FaceRecognizer.create(await this.gpu(), weights, options);
   }
 
   /** For cache keys: changes when either net's weights do. */

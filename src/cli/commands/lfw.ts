@@ -16,10 +16,15 @@ import {
   testSetFromBin,
   testSetFromList,
 } from '../../face/verification/run.node.js';
-import { DetectionStore, EmbeddingStore } from '../../face/verification/store.node.js';
+import {
+  DetectionStore,
+  detectionsFile,
+  EmbeddingStore,
+  embeddingsFile,
+} from '../../face/verification/store.node.js';
 import { writeAtomically } from '../../media/files.node.js';
 import { recogniserOf } from '../../nets/registry.js';
-import { cacheFolder, type LoadedWeights } from '../../weights/load.node.js';
+import type { LoadedWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
 import { examples, gpuOptions, integerIn, jsonOption, numberIn, weightsOption } from '../options.js';
 import { type Session, type SessionFlags, withSession } from '../session.js';
@@ -164,14 +169,12 @@ async function embed(
           name: flags.landmarks,
           skipBad: flags.skipMissing,
         });
-  const folder = path.join(cacheFolder(), 'verification');
-  const cached = (name: string) => (flags.cache ? path.join(folder, name) : undefined);
   // Without --landmarks or --bin the detector is needed for certain: better to hear now that it is missing.
   const detector = await session.weights('detector').catch((error: unknown) => {
     if (!landmarks && !flags.bin) throw error;
     return undefined;
   });
-  const detections = detector && cached(`detections-${detector.hash.slice(0, 16)}-min${flags.minFace}.jsonl`);
+  const detections = detector && flags.cache ? detectionsFile(detector.hash, flags.minFace) : undefined;
   const kind = flags.flip ? 'flip' : 'plain';
   const { dimension } = recogniserOf(weights.metadata.net, weights.metadata)!;
   let embedder: Promise<Embedder> | undefined;
@@ -186,7 +189,7 @@ async function embed(
       },
       detections: await DetectionStore.open(detections),
       embeddings: await EmbeddingStore.open(
-        cached(`embeddings-${weights.hash.slice(0, 16)}-${kind}.bin`),
+        flags.cache ? embeddingsFile(weights.hash, kind) : undefined,
         dimension,
       ),
       landmarks,

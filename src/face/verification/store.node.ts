@@ -1,7 +1,9 @@
 // Detections and embeddings on disk, so that a second evaluation of the same pictures takes seconds.
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { writeAtomically } from '../../media/files.node.js';
+import { cacheFolder } from '../../weights/load.node.js';
 import type { Face } from '../detector.js';
 
 /** SHA-256 of a picture file's bytes, in hexadecimal. */
@@ -25,6 +27,14 @@ export interface Detection {
 }
 
 const MAX_FILE = 1 << 30;
+
+/** Where the detections by some weights are kept between runs, by whatever command they were made. */
+export const detectionsFile = (weightsHash: string, minFace: number): string =>
+  path.join(cacheFolder(), 'verification', `detections-${weightsHash.slice(0, 16)}-min${minFace}.jsonl`);
+
+/** As detectionsFile, for embeddings; `kind` tells apart what goes into one. */
+export const embeddingsFile = (weightsHash: string, kind: 'flip' | 'plain'): string =>
+  path.join(cacheFolder(), 'verification', `embeddings-${weightsHash.slice(0, 16)}-${kind}.bin`);
 
 /** Detections by picture hash, in one JSON-lines file a detector and its settings. */
 export class DetectionStore {
