@@ -27,6 +27,8 @@ export interface IResNetConfig {
   dropout?: number;
   /** Blocks of each stage instead of those of `depth` (tests). */
   blocks?: readonly number[];
+  /** Channels of each stage instead of 64, 128, 256, 512 (tests). */
+  widths?: readonly number[];
 }
 
 export function iresnet(
@@ -37,9 +39,10 @@ export function iresnet(
   const embedding = config.embedding ?? 512;
   const g = new Graph(`iresnet${config.depth}`, options);
   let x = g.input('x', [n, h, w, 3]);
-  x = prelu(g, 'prelu', norm(g, 'bn1', conv(g, 'conv1', x, 64, { kernel: 3, padding: 1 })));
+  const widths = config.widths ?? WIDTHS;
+  x = prelu(g, 'prelu', norm(g, 'bn1', conv(g, 'conv1', x, widths[0], { kernel: 3, padding: 1 })));
   for (const [stage, count] of (config.blocks ?? BLOCKS[config.depth]).entries()) {
-    for (let i = 0; i < count; i++) x = block(g, `layer${stage + 1}.${i}`, x, WIDTHS[stage], i === 0);
+    for (let i = 0; i < count; i++) x = block(g, `layer${stage + 1}.${i}`, x, widths[stage], i === 0);
   }
   x = g.dropout(norm(g, 'bn2', x), config.dropout ?? 0);
   const map = x.shape.slice(1);
