@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { Graph, type Tensor } from '../../src/graph/graph.js';
 import type { ParameterValue } from '../../src/graph/parameters.js';
-import { TrainableParameters } from '../../src/graph/trainable.js';
-import { planTraining, TrainingStep } from '../../src/graph/training.js';
+import { type TrainableOptions, TrainableParameters } from '../../src/graph/trainable.js';
+import { planTraining, type TrainingOptions, TrainingStep } from '../../src/graph/training.js';
+import { type OptimizerState, optimizerReference } from '../../src/kernels/optimizer/reference.js';
 import type { OptimizerConfig } from '../../src/kernels/optimizer/update.js';
+import { pack } from '../../src/kernels/packing.js';
 import { initialize } from '../../src/nets/initialize.js';
 import { iresnet } from '../../src/nets/iresnet.js';
 import { conv, norm, prelu } from '../../src/nets/layers.js';
@@ -155,5 +157,276 @@ describe('gradients of whole graphs against TensorFlow.js', () => {
     }
     step.destroy();
     parameters.destroy();
+  });
+});
+
+/** A small net that trains fast. */
+function tiny(options: { width?: number; dropout?: number } = {}): Graph {
+  const g = new Graph('tiny', { training: true });
+  const width = options.width ?? 6;
+  let x: Tensor = g.input('x', [4, 6, 6, 3]);
+  x = prelu(g, 'p1', norm(g, 'bn1', conv(g, 'c1', x, width, { kernel: 3, padding: 1 })));
+  x = g.dropout(x, options.dropout ?? 0);
+  const y = norm(g, 'bn2', conv(g, 'c2', x, width, { kernel: 3, padding: 1, groups: width }));
+  g.output('embedding', g.globalAvgPool(g.add2(y, x)));
+  return classify(g, 5);
+}
+
+const OPTIMIZERS: OptimizerConfig[] = [
+  { kind: 'sgd', momentum: 0, weightDecay: 0.01 },
+  { kind: 'sgd', momentum: 0.9, weightDecay: 0.01 },
+  { kind: 'sgd', momentum: 0.9, nesterov: true, weightDecay: 0 },
+  { kind: 'adamw', beta1: 0.9, beta2: 0.99, eps: 1e-6, weightDecay: 0.05 },
+];
+
+async function start(
+  graph: Graph,
+  trainable: Partial<TrainableOptions> = {},
+  options: TrainingOptions = {},
+  weights = values(graph),
+) {
+  const gpu = await sharedGpu();
+  const parameters = TrainableParameters.create(gpu, graph, weights, { optimizer: SGD, ...trainable });
+  const step = await TrainingStep.compile(gpu, graph, 'loss', parameters, options);
+  const inputs = inputsOf(graph, 5);
+  for (const [name, data] of Object.entries(inputs)) step.setInput(name, data);
+  const destroy = () => {
+    step.destroy();
+    parameters.destroy();
+  };
+  return { gpu, parameters, step, destroy, weights };
+}
+
+const data = (map: Map<string, ParameterValue>) =>
+  new Map([...map].map(([k, v]) => [k, Array.from(v.data)] as const));
+
+describe('optimisers', () => {
+  it.each(OPTIMIZERS.map((o) => [JSON.stringify(o), o] as const))(
+    '%s: three steps by the definitions',
+    async (_, optimizer) => {
+      const { parameters, step, destroy, weights } = await start(tiny(), { optimizer, ema: 0.8 });
+      const states = new Map<string, OptimizerState>();
+      const ema = new Map<string, Float64Array>();
+      for (let k = 0; k < 3; k++) {
+        const rate = 0.1 / (k + 1);
+        await step.run({ learningRate: rate });
+        for (const [name, g] of await parameters.readGradients()) {
+          const from = weights.get(name)!.data;
+          const state = states.get(name) ?? {
+            weights: Float64Array.from(from),
+            moments: [new Float64Array(from.length), new Float64Array(from.length)],
+            step: 0,
+          };
+          states.set(name, state);
+          const decays = from.length > 0 && weights.get(name)!.shape.length > 1;
+          optimizerReference(
+            state,
+            g.data,
+            { ...optimizer, weightDecay: decays ? optimizer.weightDecay : 0 },
+            rate,
+          );
+          const average = ema.get(name) ?? Float64Array.from(from);
+          ema.set(
+            name,
+            average.map((v, i) => 0.8 * v + 0.2 * state.weights[i]),
+          );
+        }
+      }
+      const [after, averaged] = [await parameters.read(), await parameters.read('ema')];
+      for (const [name, state] of states) {
+        expect(distance(after.get(name)!.data, Float32Array.from(state.weights)), name).toBeLessThan(2e-6);
+        expect(distance(averaged.get(name)!.data, Float32Array.from(ema.get(name)!)), name).toBeLessThan(
+          2e-6,
+        );
+      }
+      // The average has the same running statistics.
+      expect(averaged.get('bn1.running_mean')).toEqual(after.get('bn1.running_mean'));
+      expect((await step.status()).step).toBe(3);
+      destroy();
+    },
+  );
+
+  it('clips the gradient to a global norm', async () => {
+    const plain = await start(tiny(), { optimizer: OPTIMIZERS[0] });
+    await plain.step.run({ learningRate: 0 });
+    const gradients = await plain.parameters.readGradients();
+    const norm = Math.sqrt(
+      [...gradients.values()].reduce((s, g) => s + g.data.reduce((a, v) => a + v * v, 0), 0),
+    );
+    plain.destroy();
+    for (const clipNorm of [norm / 3, norm * 2]) {
+      const optimizer: OptimizerConfig = { kind: 'sgd', momentum: 0, weightDecay: 0 };
+      const { parameters, step, destroy, weights } = await start(tiny(), { optimizer }, { clipNorm });
+      await step.run({ learningRate: 1 });
+      expect((await step.status()).gradientNorm).toBeCloseTo(norm, 4);
+      const after = await parameters.read();
+      for (const [name, g] of gradients) {
+        const factor = Math.min(1, clipNorm / norm);
+        const want = weights.get(name)!.data.map((v, i) => v - factor * g.data[i]);
+        expect(distance(after.get(name)!.data, want), name).toBeLessThan(1e-5);
+      }
+      destroy();
+    }
+  });
+
+  it('accumulated gradients are the average of the batches; weights change on the last only', async () => {
+    const optimizer: OptimizerConfig = { kind: 'sgd', momentum: 0, weightDecay: 0 };
+    const { parameters, step, destroy, weights } = await start(tiny(), { optimizer }, { accumulate: 2 });
+    const sum = new Map<string, Float32Array>();
+    for (let k = 0; k < 2; k++) {
+      step.setInput('x', noise(4 * 6 * 6 * 3, 20 + k));
+      await step.run({ learningRate: 0.5 });
+      for (const [name, g] of await parameters.readGradients()) {
+        const before = sum.get(name);
+        sum.set(
+          name,
+          g.data.map((v, i) => v / 2 + (before?.[i] ?? 0)),
+        );
+      }
+      if (k === 0)
+        expect(Array.from((await parameters.read()).get('c1.weight')!.data)).toEqual(
+          Array.from(weights.get('c1.weight')!.data),
+        );
+    }
+    const after = await parameters.read();
+    for (const [name, g] of sum) {
+      const want = weights.get(name)!.data.map((v, i) => v - 0.5 * g[i]);
+      expect(distance(after.get(name)!.data, want), name).toBeLessThan(1e-5);
+    }
+    expect((await step.status()).step).toBe(1);
+    destroy();
+  });
+
+  it('frozen weights stay, undecayed ones do not decay, padding stays zero', async () => {
+    const optimizer: OptimizerConfig = { kind: 'sgd', momentum: 0.9, weightDecay: 0.5 };
+    const { gpu, parameters, step, destroy, weights } = await start(tiny({ width: 5 }), {
+      optimizer,
+      frozen: (name) => name.startsWith('c1'),
+    });
+    for (let k = 0; k < 3; k++) await step.run({ learningRate: 0.1 });
+    const after = await parameters.read();
+    expect(after.get('c1.weight')!.data).toEqual(weights.get('c1.weight')!.data);
+    expect(after.get('c2.weight')!.data).not.toEqual(weights.get('c2.weight')!.data);
+    expect(parameters.layout.parameters.get('bn1.weight')!.group).toBe('noDecay');
+    // What is read back and packed again must be all there is in the flat buffer.
+    const flat = new Float32Array(
+      await gpu.read(parameters.buffers.get('weights')!, 0, parameters.layout.bytes),
+    );
+    for (const p of parameters.layout.parameters.values()) {
+      const packed = pack(after.get(p.name)!.data, p.shape, p.layout, p.flatten).data;
+      expect(flat.slice(p.offset / 4, p.offset / 4 + packed.length), p.name).toEqual(packed);
+    }
+    destroy();
+  });
+});
+
+describe('a training step', () => {
+  it('repeats bit for bit, and continues bit for bit from a snapshot', async () => {
+    const build = () => tiny({ dropout: 0.3 });
+    const optimizer = OPTIMIZERS[3];
+    const losses: number[][] = [];
+    const ends: Map<string, number[]>[] = [];
+    for (let run = 0; run < 3; run++) {
+      const { parameters, step, destroy } = await start(build(), { optimizer, ema: 0.9 });
+      const curve: number[] = [];
+      for (let k = 0; k < 8; k++) {
+        if (run === 2 && k === 4) {
+          // As a new process would: fresh buffers, everything from the snapshot.
+          const saved = await parameters.snapshot();
+          for (let j = 0; j < 2; j++) await step.run({ learningRate: 1, seed: 99 });
+          parameters.restore(saved);
+        }
+        curve.push((await step.run({ learningRate: 0.05, seed: k }, ['loss'])).loss[0]);
+      }
+      losses.push(curve);
+      ends.push(data(await parameters.read()));
+      destroy();
+    }
+    expect(losses[1]).toEqual(losses[0]);
+    expect(losses[2]).toEqual(losses[0]);
+    expect(ends[1]).toEqual(ends[0]);
+    expect(ends[2]).toEqual(ends[0]);
+    expect(losses[0][7]).toBeLessThan(losses[0][0]);
+  });
+
+  it('keeps buffers and bytes flat over 200 steps, and frees them', async () => {
+    const gpu = await sharedGpu();
+    const before = { ...gpu.stats };
+    const { step, destroy } = await start(tiny());
+    await step.run({ learningRate: 0.1 }, ['loss']);
+    const during = { ...gpu.stats };
+    for (let k = 0; k < 200; k++) await step.run({ learningRate: 0.01 }, k % 10 === 0 ? ['loss'] : []);
+    expect(gpu.stats).toEqual(during);
+    destroy();
+    // A staging buffer may stay for the next readback.
+    expect(gpu.stats.buffers).toBeLessThanOrEqual(before.buffers + 1);
+  });
+
+  it('takes the memory that was planned', async () => {
+    const gpu = await sharedGpu();
+    const graph = tiny();
+    const plan = planTraining(gpu, graph, 'loss', { optimizer: SGD });
+    const before = gpu.stats.bytes;
+    const { step, destroy } = await start(graph);
+    expect(step.memory).toMatchObject({ arena: plan.arena, parameters: plan.parameters, total: plan.total });
+    expect(step.flops).toBe(plan.flops);
+    // Beyond the plan: uniforms and padding to 16 bytes.
+    expect(gpu.stats.bytes - before).toBeGreaterThanOrEqual(plan.total);
+    expect(gpu.stats.bytes - before).toBeLessThan(plan.total + 20000);
+    destroy();
+  });
+
+  it('names the first op whose values are not finite', async () => {
+    const graph = tiny();
+    const weights = values(graph);
+    const { step, destroy } = await start(graph, {}, { detectAnomaly: true }, weights);
+    await step.run({ learningRate: 0 });
+    expect(await step.firstAnomaly()).toBeUndefined();
+    const x = noise(4 * 6 * 6 * 3, 3);
+    x[17] = Number.NaN;
+    step.setInput('x', x);
+    await step.run({ learningRate: 0 });
+    expect(await step.firstAnomaly()).toBe('conv2d c1');
+    destroy();
+    const bad = new Map(weights);
+    const w = bad.get('c2.weight')!;
+    bad.set('c2.weight', {
+      shape: w.shape,
+      data: w.data.map((v, i) => (i === 5 ? Number.POSITIVE_INFINITY : v)),
+    });
+    const second = await start(graph, {}, { detectAnomaly: true }, bad);
+    await second.step.run({ learningRate: 0 });
+    expect(await second.step.firstAnomaly()).toBe('conv2d c2');
+    second.destroy();
+  });
+
+  it('says what is wrong', async () => {
+    const gpu = await sharedGpu();
+    const graph = tiny();
+    const { parameters, step, destroy, weights } = await start(graph);
+    await expect(step.run({ learningRate: 0 }, ['los'])).rejects.toThrow(
+      /no output los; it has embedding, loss/,
+    );
+    expect(() => step.setInput('labels', new Float32Array(4))).toThrow(/labels takes a Uint32Array/);
+    expect(() => step.setInput('x', new Float32Array(4))).toThrow(/x has 4 values/);
+    await expect(TrainingStep.compile(gpu, graph, 'embedding', parameters)).rejects.toThrow(
+      /a loss is one number/,
+    );
+    await expect(TrainingStep.compile(gpu, graph, 'nothing', parameters)).rejects.toThrow(
+      /no output nothing/,
+    );
+    weights.delete('p1.weight');
+    expect(() => TrainableParameters.create(gpu, graph, weights, { optimizer: SGD })).toThrow(
+      /no p1\.weight/,
+    );
+    expect(() => parameters.restore({})).toThrow(/snapshot's weights/);
+    const inference = iresnet([1, 16, 16, 3], { depth: 18, blocks: [1], widths: [4], embedding: 4 });
+    expect(() => TrainableParameters.create(gpu, inference, weights, { optimizer: SGD })).toThrow(
+      /built for inference/,
+    );
+    expect(() => classify(mobileFaceNet([1, 32, 32, 3], NARROW, { training: true }), 3)).toThrow(
+      /more than one value a channel/,
+    );
+    destroy();
   });
 });

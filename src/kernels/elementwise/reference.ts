@@ -31,3 +31,10 @@ export function flipReference(x: Values, [, , w, c]: readonly number[]): Float64
     return x[i + (w - 1 - 2 * column) * c];
   });
 }
+
+/** Of Σ dy·prelu(x), by x and by the slopes. */
+export function preluBackwardReference(x: Values, dy: Values, slope: Values) {
+  const dSlope = new Float64Array(slope.length);
+  for (let i = 0; i < x.length; i++) dSlope[i % slope.length] += dy[i] * Math.min(x[i], 0);
+  return { dx: map(x, (v, i) => (v > 0 ? dy[i] : slope[i % slope.length] * dy[i])), dSlope };
+}

@@ -23,12 +23,12 @@ export function smoothL1<B>(
     {
       label: 'smoothL1.parts',
       uniforms: { count: u32(PARTS), total: u32(count), beta: f32(beta) },
-      buffers: [read('x', x), read('target', target), write('parts', parts)],
+      buffers: [read('x', x), read('goal', target), write('parts', parts)],
       // Padding is zero on both sides and adds nothing.
       body: `${eachItem(8)}
   var sum = vec4<f32>(0.0);
   for (var k = i; k < params.total; k += params.count) {
-    let d = abs(load_x(k) - load_target(k));
+    let d = abs(load_x(k) - load_goal(k));
     sum += select(d - 0.5 * params.beta, 0.5 * d * d / params.beta, d < vec4<f32>(params.beta));
   }
   store_parts(i, vec4<f32>(dot(sum, vec4<f32>(1.0)), 0.0, 0.0, 0.0));
@@ -67,9 +67,9 @@ export function smoothL1Backward<B>(
     {
       label: 'smoothL1.backward',
       uniforms: { count: u32(count), beta: f32(beta), scale: f32(1 / product(x.shape)) },
-      buffers: [read('x', x), read('target', target), read('d_loss', dLoss), write('dx', dx)],
+      buffers: [read('x', x), read('goal', target), read('d_loss', dLoss), write('dx', dx)],
       body: `${eachItem(SIZE)}
-  let d = clamp((load_x(i) - load_target(i)) / params.beta, vec4<f32>(-1.0), vec4<f32>(1.0));
+  let d = clamp((load_x(i) - load_goal(i)) / params.beta, vec4<f32>(-1.0), vec4<f32>(1.0));
   store_dx(i, d * (params.scale * load_d_loss(0u).x));
 }`,
       workgroups: grid(count, SIZE),

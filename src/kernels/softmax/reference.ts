@@ -10,3 +10,18 @@ export function softmaxReference(x: ArrayLike<number>, channels: number): Float6
   }
   return y;
 }
+
+/** Of Σ dy·softmax(x), from y = softmax(x). */
+export function softmaxBackwardReference(
+  y: ArrayLike<number>,
+  dy: ArrayLike<number>,
+  channels: number,
+): Float64Array {
+  const dx = new Float64Array(y.length);
+  for (let r = 0; r < y.length; r += channels) {
+    let sum = 0;
+    for (let c = 0; c < channels; c++) sum += dy[r + c] * y[r + c];
+    for (let c = 0; c < channels; c++) dx[r + c] = y[r + c] * (dy[r + c] - sum);
+  }
+  return dx;
+}
