@@ -1,5 +1,6 @@
 // Builds src/ into dist/ (ESM + .d.ts) with tsc, incrementally, and removes what no source stands behind any
-// more: a file left over from a renamed module would otherwise be packed and published.
+// more: a file left over from a renamed module would otherwise be packed and published. Then bundles the neutral
+// entry into the one file that a page without a bundler loads.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -8,11 +9,13 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
 const src = join(root, 'src');
+const browserFile = join(dist, 'browser', 'wfr.js');
 
 if (existsSync(dist)) {
   for (const entry of readdirSync(dist, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath ?? entry.path, entry.name);
     const stem = join(src, relative(dist, path).replace(/\.(d\.ts|js)$/, ''));
+    if (path === browserFile) continue;
     if (entry.isFile() && /\.(d\.ts|js)$/.test(path) && !existsSync(`${stem}.ts`)) rmSync(path);
   }
 }
@@ -25,4 +28,17 @@ if (!existsSync(tsc)) {
   process.exit(1);
 }
 const built = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
-process.exit(built.status ?? 1);
+if (built.status !== 0) process.exit(built.status ?? 1);
+
+const { build } = await import('esbuild');
+await build({
+  entryPoints: [join(dist, 'index.js')],
+  outfile: browserFile,
+  bundle: true,
+  minify: true,
+  format: 'esm',
+  platform: 'browser',
+  target: 'es2022',
+  legalComments: 'inline',
+  logLevel: 'warning',
+});

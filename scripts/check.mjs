@@ -1,7 +1,7 @@
 // The checks that are no tests: types of everything, format and lint, import directions and circles, and what
-// publint says of the package. They run side by side and every complaint is shown; the status says if any failed.
+// publint says of the package, and what a page has to download. They run side by side and every complaint is shown; the status says if any failed.
 //
-//   node scripts/check.mjs [types] [lint] [imports] [package]     (all by default)
+//   node scripts/check.mjs [types] [lint] [imports] [package] [size]     (all by default)
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +21,7 @@ const checks = {
     'src',
   ],
   package: [tool('publint', 'src', 'cli.js'), '--strict'],
+  size: [join(root, 'scripts', 'size.mjs')],
 };
 
 const wanted = process.argv.slice(2);

@@ -1,5 +1,6 @@
 // Makes a fresh clone ready to run: development packages from the lock file, and a driver that gives WebGPU an
-// adapter. Needs nothing but Node itself; does nothing, in well under a second, where nothing is to be done.
+// adapter. With CI=true also a Chromium, so that the tests in the browser run there; elsewhere they run where there
+// is one. Needs nothing but Node itself; does nothing, in well under a second, where nothing is to be done.
 //
 //   node scripts/setup.mjs [--yes] [--dry-run]
 //     --yes       install the driver without asking (as root, and with CI=true, nothing is asked anyway)
@@ -9,8 +10,10 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
 import { findAdapter } from './lib/adapter.mjs';
+import { findChromium } from './lib/chromium.mjs';
 import {
   aptPlan,
+  browserPlan,
   describePlan,
   driverAdvice,
   executePlan,
@@ -102,5 +105,17 @@ async function installDriver() {
   say(`WebGPU runs on ${after.description}`);
 }
 
+function installBrowser() {
+  if (process.env.CI !== 'true' || process.env.WFR_CHROMIUM || findChromium()) return;
+  if (process.platform !== 'linux' || !isDebianLike(osRelease()))
+    fail('There is no Chromium for the tests in the browser: install one, or set WFR_CHROMIUM=none.');
+  const plan = browserPlan();
+  say(`the tests in the browser need Chromium:\n${describePlan(plan)}`);
+  if (dryRun) return;
+  const problem = executePlan(plan, rootPrefix());
+  if (problem) fail(`\nChromium could not be installed: ${problem}.`);
+}
+
 installPackages();
 await installDriver();
+installBrowser();

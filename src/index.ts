@@ -7,7 +7,7 @@ export { alignFace, cropFace } from './face/crops.js';
 export { type DetectOptions, type Face, Mtcnn } from './face/detector.js';
 export { Embedder, type EmbedderOptions } from './face/embedder.js';
 export { type BankEntry, Facebank } from './face/facebank.js';
-export { GpuPicture } from './face/gpu_picture.js';
+export { GpuPicture, type PictureSource } from './face/gpu_picture.js';
 export {
   cosine,
   DEFAULT_THRESHOLD,
@@ -19,6 +19,7 @@ export {
 export { FaceRecognizer, mainFace, type NamedFace, type RecognizeOptions } from './face/recognizer.js';
 export { GpuError, WfrError } from './gpu/errors.js';
 export { Gpu, type GpuOptions, openGpu } from './gpu/gpu.js';
+export type { PagePicture } from './gpu/page_picture.js';
 export { type CompileOptions, compile, Executable } from './graph/executable.js';
 export { Graph, type Tensor } from './graph/graph.js';
 export { Model, type ModelOptions } from './graph/model.js';
@@ -31,6 +32,12 @@ export { type IResNetConfig, iresnet } from './nets/iresnet.js';
 export { GRAY128, MBF, type MobileFaceNetConfig, mobileFaceNet, PAPER } from './nets/mobilefacenet.js';
 export { onet, pnet, rnet } from './nets/mtcnn.js';
 export { convert, type Weights } from './weights/convert.js';
+export {
+  type FetchProgress,
+  type FetchWeightsOptions,
+  fetchWeights,
+  type WeightsUrl,
+} from './weights/fetch.js';
 export { readSafetensors, writeSafetensors } from './weights/formats/safetensors.js';
 export type { WeightsMetadata } from './weights/metadata.js';
 export { exportOnnx } from './weights/onnx/export.js';

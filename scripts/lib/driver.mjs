@@ -78,6 +78,19 @@ export function aptPlan(release, sources, debian, etc = '/etc/apt') {
 }
 
 /**
+ * The steps that install the browser that the tests drive.
+ * @returns {Plan}
+ */
+export function browserPlan() {
+  const install = ['apt-get', 'install', '-y', '--no-install-recommends', 'chromium', 'fonts-dejavu-core'];
+  return {
+    steps: [{ run: ['apt-get', 'update'], mayFail: true }, { run: install }],
+    suite: null,
+    problem: null,
+  };
+}
+
+/**
  * The plan in words, for --dry-run and for people who do it by hand.
  * @param {Plan} plan
  */

@@ -4,7 +4,6 @@ import type { Executable } from '../graph/executable.js';
 import { Model } from '../graph/model.js';
 import { resizeRectangles } from '../kernels/picture/resize.js';
 import { unpad } from '../kernels/tensor.js';
-import type { Picture } from '../media/picture.js';
 import { ONET_SIZE, onet, pnet, RNET_SIZE, rnet } from '../nets/mtcnn.js';
 import type { StateDict } from '../weights/state_dict.js';
 import {
@@ -18,7 +17,7 @@ import {
   toSquare,
 } from './boxes.js';
 import { FaceError } from './errors.js';
-import { GpuPicture } from './gpu_picture.js';
+import { GpuPicture, type PictureSource } from './gpu_picture.js';
 import { CACHED_SIZES, type Candidate, Pyramid } from './pyramid.js';
 import { Queue } from './queue.js';
 
@@ -82,13 +81,13 @@ export class Mtcnn {
    * @returns faces, best score first; an empty list where there is none.
    * @throws FaceError when an option is out of its range.
    */
-  async detect(input: Picture | GpuPicture, options: DetectOptions = {}): Promise<Face[]> {
+  async detect(input: PictureSource | GpuPicture, options: DetectOptions = {}): Promise<Face[]> {
     checkOptions(options);
     return this.#queue.add(() => this.detectNow(input, options));
   }
 
-  private async detectNow(input: Picture | GpuPicture, options: DetectOptions): Promise<Face[]> {
-    const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+  private async detectNow(input: PictureSource | GpuPicture, options: DetectOptions): Promise<Face[]> {
+    const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
     try {
       const [p, r, o] = options.thresholds ?? [0.6, 0.7, 0.7];
       const minFace = (options.minFace ?? 20) / picture.scale;

@@ -9,7 +9,7 @@ import { type Recogniser, recogniserOf } from '../nets/registry.js';
 import type { Weights } from '../weights/convert.js';
 import { type Affine, invert, type Points, similarity, templateFor } from './align.js';
 import { FaceError } from './errors.js';
-import { GpuPicture } from './gpu_picture.js';
+import { GpuPicture, type PictureSource } from './gpu_picture.js';
 import { Queue } from './queue.js';
 
 export interface EmbedderOptions {
@@ -61,9 +61,9 @@ export class Embedder {
    * @param landmarks five points a face, in pixels of the picture.
    * @returns one unit vector a face, in the same order.
    */
-  async embed(input: Picture | GpuPicture, landmarks: readonly Points[]): Promise<Float32Array[]> {
+  async embed(input: PictureSource | GpuPicture, landmarks: readonly Points[]): Promise<Float32Array[]> {
     if (landmarks.length === 0) return [];
-    const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+    const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
     try {
       const template = templateFor(this.net.height, this.net.width);
       const maps = landmarks.map((points) => {

@@ -1,4 +1,5 @@
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
+import { importPagePicture, type PagePicture, pagePictureSize } from '../gpu/page_picture.js';
 import { Program } from '../gpu/program.js';
 import type { PictureOperand } from '../kernels/picture/resize.js';
 import { yuvToPicture } from '../kernels/picture/yuv.js';
@@ -11,6 +12,9 @@ import {
   yuvCoefficients,
 } from '../media/video/i420.js';
 import { FaceError } from './errors.js';
+
+/** Plain pixels (`ImageData` is that too) or whatever else a page keeps pictures in. */
+export type PictureSource = Picture | PagePicture;
 
 /**
  * A picture uploaded once; detection, cropping and alignment all read it there. A picture larger than one
@@ -73,6 +77,45 @@ export class GpuPicture {
     program.destroy();
     gpu.destroyBuffer(yuv.buffer);
     return new GpuPicture(gpu, { ref, width, height }, 1);
+  }
+
+  /**
+   * The same from anything that holds a picture. What a page holds goes to the GPU without a detour through the
+   * CPU where the browser allows it. A video's current frame, a `VideoFrame` or a bitmap must stay open until the
+   * promise is resolved.
+   * @throws GpuError when the source has no pixels yet or the page may not read it.
+   */
+  static async from(gpu: Gpu, source: PictureSource): Promise<GpuPicture> {
+    if ('data' in source) return GpuPicture.upload(gpu, source);
+    const whole = pagePictureSize(source);
+    const largest = gpu.device.limits.maxTextureDimension2D;
+    let scale = 1;
+    let { width, height } = whole;
+    while (Math.max(width, height) > largest || width * height * 4 > gpu.traits.maxBindingBytes) {
+      scale *= 2;
+      width = Math.floor(whole.width / scale);
+      height = Math.floor(whole.height / scale);
+    }
+    const size = width * height * 4;
+    const buffer = gpu.createStorage(size, 'picture');
+    try {
+      if (scale === 1) await importPagePicture(gpu, source, buffer);
+      else {
+        const options: ImageBitmapOptions = {
+          resizeWidth: width,
+          resizeHeight: height,
+          resizeQuality: 'medium',
+        };
+        // As in `halve`, what is left over at the right and lower border is dropped.
+        const smaller = await createImageBitmap(source, 0, 0, width * scale, height * scale, options);
+        await importPagePicture(gpu, smaller, buffer);
+        smaller.close();
+      }
+    } catch (error) {
+      gpu.destroyBuffer(buffer);
+      throw error;
+    }
+    return new GpuPicture(gpu, { ref: { buffer, offset: 0, size }, width, height }, scale);
   }
 
   get width(): number {

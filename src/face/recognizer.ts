@@ -1,10 +1,9 @@
 import type { Gpu } from '../gpu/gpu.js';
-import type { Picture } from '../media/picture.js';
 import type { Weights } from '../weights/convert.js';
 import { type DetectOptions, type Face, Mtcnn } from './detector.js';
 import { Embedder, type EmbedderOptions } from './embedder.js';
 import type { Facebank } from './facebank.js';
-import { GpuPicture } from './gpu_picture.js';
+import { GpuPicture, type PictureSource } from './gpu_picture.js';
 import { DEFAULT_THRESHOLD, type Match, type MatchOptions } from './match.js';
 
 export interface NamedFace extends Face, Match {
@@ -39,11 +38,11 @@ export class FaceRecognizer {
 
   /** @returns the faces, best score first, each with its embedding and match; without a bank all are unknown. */
   async recognize(
-    input: Picture | GpuPicture,
+    input: PictureSource | GpuPicture,
     bank?: Facebank,
     options: RecognizeOptions = {},
   ): Promise<NamedFace[]> {
-    const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+    const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
     try {
       const faces = await this.detector.detect(picture, options);
       const embeddings = await this.embedder.embed(

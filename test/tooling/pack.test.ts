@@ -43,7 +43,7 @@ describe('the packed tarball', () => {
       .filter((path) => path.endsWith('.ts') && !path.endsWith('/reference.ts'))
       .map((path) => path.replace(/^src\//, 'dist/').replace(/\.ts$/, ''))
       .flatMap((stem) => [`${stem}.js`, `${stem}.d.ts`]);
-    const others = ['LICENSE', 'README.md', 'package.json', 'bin/wfr.js'];
+    const others = ['LICENSE', 'README.md', 'package.json', 'bin/wfr.js', 'dist/browser/wfr.js'];
     // `wfr doctor` gives the set-up's advice.
     const advice = ['scripts/lib/apt.mjs', 'scripts/lib/driver.mjs'];
     const wanted = [...others, ...advice, ...built, ...filesBelow('weights')];
