@@ -48,6 +48,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/align.js'),
   },
   {
+    name: 'train',
+    summary: 'train a recogniser on your own pictures, or from a teacher',
+    load: () => import('./commands/train.js'),
+  },
+  {
     name: 'weights',
     summary: 'list, download, inspect and convert weights, or export a net to ONNX',
     load: () => import('./commands/weights.js'),

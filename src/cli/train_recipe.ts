@@ -1,0 +1,132 @@
+// From the flags of `wfr train` to a recipe.
+import { WfrError } from '../gpu/errors.js';
+import type { Margin } from '../kernels/margin_loss/margin.js';
+import type { OptimizerConfig } from '../kernels/optimizer/update.js';
+import { MBF } from '../nets/mobilefacenet.js';
+import type { RecogniserDescription } from '../nets/registry.js';
+import type { Objective } from '../train/objective.js';
+import type { SCHEDULES } from '../train/schedule.js';
+import type { Recipe } from '../train/trainer.js';
+
+export const NETS = ['mobilefacenet', 'mbf', 'iresnet18', 'iresnet34', 'iresnet50', 'iresnet100'] as const;
+export const LOSSES = ['arcface', 'cosface', 'softmax', 'combined', 'none'] as const;
+
+export interface RecipeFlags {
+  net: (typeof NETS)[number];
+  embedding?: number;
+  size: number;
+  batch: number;
+  epochs: number;
+  lr?: number;
+  optimizer: 'sgd' | 'adamw';
+  momentum: number;
+  weightDecay?: number;
+  schedule: (typeof SCHEDULES)[number];
+  warmup?: number;
+  loss?: (typeof LOSSES)[number];
+  margin?: string;
+  scale: number;
+  exactGradient?: boolean;
+  gamma: number;
+  sampleRate: number;
+  identityWeight: number;
+  distillWeight: number;
+  relationWeight: number;
+  freeze?: string;
+  clip: number;
+  accumulate: number;
+  ema?: number;
+  seed: number;
+}
+
+export function recipeOf(f: RecipeFlags, data: { identities: number; isTaught: boolean }): Recipe {
+  const depth = /^iresnet(\d+)$/.exec(f.net)?.[1];
+  const config: Record<string, unknown> = depth
+    ? { depth: Number(depth) }
+    : f.net === 'mbf'
+      ? { ...MBF }
+      : { embedding: 128 };
+  if (f.embedding !== undefined) config.embedding = f.embedding;
+  const description: RecogniserDescription = {
+    config,
+    input: { height: f.size, width: f.size },
+    preprocessing: { mean: 127.5, scale: 1 / 127.5, order: 'rgb' },
+  };
+  const optimizer = optimizerOf(f);
+  const warmupEpochs =
+    f.warmup ?? (f.schedule === 'polynomial' || f.schedule === 'cosine' ? Math.min(1, f.epochs / 10) : 0);
+  return {
+    net: depth ? 'iresnet' : 'mobilefacenet',
+    description,
+    size: f.size,
+    batch: f.batch,
+    epochs: f.epochs,
+    seed: f.seed,
+    objective: objectiveOf(f, data),
+    optimizer,
+    schedule: { kind: f.schedule, rate: f.lr ?? defaultRate(f), warmupEpochs },
+    clip: f.clip > 0 ? f.clip : undefined,
+    accumulate: f.accumulate > 1 ? f.accumulate : undefined,
+    ema: f.ema,
+    freeze: f.freeze?.split(',').map((name) => name.trim()),
+  };
+}
+
+/** SGD: 0.1 for 1024 pictures a step, in proportion (arcface_torch). AdamW does not scale so. */
+function defaultRate({ optimizer, batch, accumulate }: RecipeFlags): number {
+  return optimizer === 'sgd' ? (0.1 * batch * accumulate) / 1024 : 1e-3;
+}
+
+function optimizerOf({ optimizer, momentum, weightDecay }: RecipeFlags): OptimizerConfig {
+  return optimizer === 'sgd'
+    ? { kind: 'sgd', momentum, weightDecay: weightDecay ?? 5e-4 }
+    : { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: weightDecay ?? 0.01 };
+}
+
+function objectiveOf(
+  f: RecipeFlags,
+  { identities, isTaught }: { identities: number; isTaught: boolean },
+): Objective {
+  const objective: Objective = {};
+  const loss = f.loss ?? (isTaught || identities < 2 ? 'none' : 'arcface');
+  if (loss !== 'none')
+    objective.identity = {
+      margin: marginOf(loss, f),
+      weight: f.identityWeight,
+      sampleRate: f.sampleRate < 1 ? f.sampleRate : undefined,
+    };
+  if (isTaught) objective.distill = { cosine: f.distillWeight, relation: f.relationWeight };
+  return objective;
+}
+
+function marginOf(loss: Exclude<RecipeFlags['loss'], 'none' | undefined>, f: RecipeFlags): Margin {
+  const given = f.margin?.split(',').map(Number);
+  if (given?.some((m) => !Number.isFinite(m) || m < 0))
+    throw new WfrError(
+      `--margin ${f.margin}: give a number of at least 0, or three for --loss combined: 1,0.3,0.2.`,
+    );
+  const one = (usual: number): number => {
+    if (given && given.length !== 1)
+      throw new WfrError(`--margin ${f.margin}: --loss ${loss} takes one number.`);
+    return given?.[0] ?? usual;
+  };
+  const common = { scale: f.scale, exact: f.exactGradient ?? false, gamma: f.gamma };
+  switch (loss) {
+    case 'softmax':
+      return { m1: 1, m2: 0, m3: 0, ...common };
+    case 'arcface':
+      return { m1: 1, m2: one(0.5), m3: 0, ...common };
+    case 'cosface':
+      return { m1: 1, m2: 0, m3: one(0.4), ...common };
+    case 'combined': {
+      const [m1, m2, m3] = given ?? [1, 0.3, 0.2];
+      if (given && given.length !== 3)
+        throw new WfrError(`--margin ${f.margin}: --loss combined takes three numbers, m1,m2,m3.`);
+      if (m1 < 1 || m1 * Math.PI + m2 > 2 * Math.PI)
+        throw new WfrError(
+          `--margin ${f.margin}: m1 must be at least 1 and m1·π + m2 at most 2π, or the margin would stop growing.`,
+        );
+      return { m1, m2, m3, ...common };
+    }
+  }
+}

@@ -1,0 +1,110 @@
+// Verification accuracy while training: pairs of pictures that are aligned once and kept in memory.
+import { readFile } from 'node:fs/promises';
+import type { Points } from '../face/align.js';
+import { alignFace } from '../face/crops.js';
+import { Embedder } from '../face/embedder.js';
+import type { EmbeddedPicture } from '../face/verification/embed.node.js';
+import { parseLandmarks } from '../face/verification/lists.js';
+import { evaluate } from '../face/verification/protocol.js';
+import { scorePairs, type TestSet, testSetFromList } from '../face/verification/run.node.js';
+import type { Gpu } from '../gpu/gpu.js';
+import { decodePicture } from '../media/decode.node.js';
+import type { Picture } from '../media/picture.js';
+import type { Weights } from '../weights/convert.js';
+import { resize } from './data/resample.js';
+
+export interface ValidationOptions {
+  /** List of pairs, LFW's or plain. */
+  pairs: string;
+  /** Folder of their pictures. */
+  data: string;
+  /** Five points a picture (CSV); without them `align` finds the face. */
+  landmarks?: string;
+  /** Use about so many pairs. */
+  limit?: number;
+  /** Side of the aligned pictures, which are then reduced to the net's input. */
+  side: number;
+  align: (picture: Picture) => Promise<Picture | undefined>;
+  onPicture?: (id: string) => void;
+  /** Pictures to expect, before the first. */
+  onStart?: (count: number) => void;
+}
+
+export interface ValidationResult {
+  pairs: number;
+  /** Mean over the folds, threshold from the other folds. */
+  accuracy: number;
+  std: number;
+  auc: number;
+  /** True accepts at one false accept in a hundred, all pairs at one threshold. */
+  tar: number;
+}
+
+export class Validation {
+  private constructor(
+    readonly set: TestSet,
+    private readonly crops: ReadonlyMap<string, Picture | undefined>,
+    private readonly side: number,
+  ) {}
+
+  static async open(options: ValidationOptions): Promise<Validation> {
+    const { pairs, data, landmarks, limit, side } = options;
+    const set = await testSetFromList(pairs, data, { limit });
+    const points = landmarks
+      ? parseLandmarks(await readFile(landmarks, 'utf8'), { name: landmarks })
+      : new Map<string, Points>();
+    const crops = new Map<string, Picture | undefined>();
+    options.onStart?.(set.pictures.length);
+    for (const { id, read } of set.pictures) {
+      const picture = await decodePicture(await read());
+      const given = points.get(id);
+      const isAligned = picture.width === side && picture.height === side;
+      const crop = isAligned
+        ? picture
+        : given
+          ? alignFace(picture, given, side, side)
+          : await options.align(picture);
+      crops.set(id, crop);
+      options.onPicture?.(id);
+    }
+    return new Validation(set, crops, side);
+  }
+
+  /** Embeds every picture with the weights and scores the pairs; pictures without a face count as different. */
+  async run(gpu: Gpu, weights: Weights, options: { flip?: boolean } = {}): Promise<ValidationResult> {
+    const embedder = Embedder.create(gpu, weights, { flip: options.flip ?? false });
+    try {
+      const ids = [...this.crops].flatMap(([id, crop]) => (crop ? [[id, crop] as const] : []));
+      const { width } = embedder.inputSize;
+      const small = ids.map(([, crop]) => (width < this.side ? reduce(crop, width) : crop));
+      const embeddings = await embedder.embedAligned(small);
+      const embedded = new Map<string, EmbeddedPicture>(
+        [...this.crops.keys()].map((id) => [id, { treatment: 'none' }]),
+      );
+      for (const [i, [id]] of ids.entries())
+        embedded.set(id, { treatment: 'aligned', embedding: embeddings[i] });
+      const scored = scorePairs(this.set, embedded, 'different');
+      const result = evaluate(scored, scored.folds);
+      const tar = result.tarAtFar.find((t) => t.wished === 0.01) ?? result.tarAtFar[0];
+      return {
+        pairs: result.pairs,
+        accuracy: result.accuracy.mean,
+        std: result.accuracy.std,
+        auc: result.auc,
+        tar: tar.pooled.tar,
+      };
+    } finally {
+      await embedder.destroy();
+    }
+  }
+}
+
+/** As training reduces its pictures: the mean of the covered area. */
+function reduce({ width, data }: Picture, side: number): Picture {
+  const rgb = new Float32Array(width * width * 3);
+  for (let i = 0; i < width * width; i++) for (let k = 0; k < 3; k++) rgb[i * 3 + k] = data[i * 4 + k];
+  const small = resize(rgb, width, side);
+  const out = new Uint8ClampedArray(side * side * 4).fill(255);
+  for (let i = 0; i < side * side; i++) for (let k = 0; k < 3; k++) out[i * 4 + k] = small[i * 3 + k];
+  return { width: side, height: side, data: out };
+}
