@@ -1,0 +1,10 @@
+// Trains the tiny net in a folder: run by tests that kill it.
+import { openGpu } from '../../src/gpu/gpu.js';
+import { tinyRun } from './tiny.js';
+
+const gpu = await openGpu();
+console.log('begun');
+await tinyRun(gpu, process.argv[2], 3);
+gpu.close();
+console.log('done');
+process.exit(0);

@@ -1,0 +1,292 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GpuError } from '../../src/gpu/errors.js';
+import { mobileFaceNet, PAPER } from '../../src/nets/mobilefacenet.js';
+import { recogniserOf } from '../../src/nets/registry.js';
+import { CheckpointStore } from '../../src/train/checkpoint.node.js';
+import { classChunks, initialWeights, trainingGraph } from '../../src/train/objective.js';
+import { Random } from '../../src/train/random.js';
+import {
+  DivergedError,
+  type Recipe,
+  type StepReport,
+  sampleClasses,
+  Trainer,
+} from '../../src/train/trainer.js';
+import { sharedGpu } from '../check_op.js';
+import { tinyRecipe, tinyRun, tinySource } from './tiny.js';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wfr-trainer-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+async function curve(recipe: Recipe, steps: number, teacher?: { data: Float32Array; dimension: number }) {
+  const trainer = await Trainer.create(await sharedGpu(), recipe, tinySource(recipe, teacher));
+  const reports: StepReport[] = [];
+  try {
+    await trainer.run({ until: steps, onStep: (r) => void reports.push(r) });
+    return { reports, weights: await trainer.weights() };
+  } finally {
+    trainer.destroy();
+  }
+}
+
+const losses = ({ reports }: { reports: StepReport[] }) => reports.map((r) => r.loss);
+
+describe('training', () => {
+  it('learns 64 pictures of 16 people by heart', async () => {
+    const { reports } = await curve(tinyRecipe({ epochs: 40 }), 160);
+    const last = reports.slice(-8);
+    expect(reports[0].loss).toBeGreaterThan(2.5);
+    expect(last.reduce((sum, r) => sum + r.loss, 0) / 8).toBeLessThan(0.1);
+    expect(last.every((r) => r.accuracy === 1)).toBe(true);
+  });
+
+  it('learns from a teacher without identities', async () => {
+    const data = Float32Array.from({ length: 64 * 16 }, (_, i) =>
+      Random.of(3, Math.floor(i / 64), i % 16).normal(),
+    );
+    const recipe = tinyRecipe({ epochs: 30, objective: { distill: { cosine: 1, relation: 5 } } });
+    const { reports } = await curve(recipe, 120, { data, dimension: 16 });
+    expect(reports[0].distance).toBeGreaterThan(0.8);
+    expect(reports[119].distance).toBeLessThan(0.35);
+    expect(reports[119].relation).toBeLessThan(0.5 * reports[0].relation!);
+  });
+
+  it('both losses together, a teacher of another length, some of the classes', async () => {
+    const data = Float32Array.from({ length: 64 * 10 }, (_, i) =>
+      Random.of(3, Math.floor(i / 40), i % 10).normal(),
+    );
+    const { margin } = tinyRecipe().objective.identity!;
+    const objective = {
+      identity: { margin, weight: 0.5, sampleRate: 0.5 },
+      distill: { cosine: 1, relation: 1 },
+    };
+    const run = await curve(tinyRecipe({ objective, batch: 8 }), 40, { data, dimension: 10 });
+    expect(losses(run)[39]).toBeLessThan(0.7 * losses(run)[0]);
+    // What serves training only is not part of the net.
+    expect([...run.weights.keys()].some((name) => name.startsWith('training.'))).toBe(false);
+  });
+
+  it('gives the same ten losses on two runs, another seed others', async () => {
+    const first = await curve(tinyRecipe(), 10);
+    const second = await curve(tinyRecipe(), 10);
+    expect(losses(second)).toEqual(losses(first));
+    expect(second.weights).toEqual(first.weights);
+    expect(losses(await curve(tinyRecipe({ seed: 2 }), 10))).not.toEqual(losses(first));
+  });
+
+  it('accumulated batches make one step', async () => {
+    const run = await curve(tinyRecipe({ accumulate: 2, batch: 8 }), 12);
+    expect(run.reports).toHaveLength(12);
+    expect(losses(run)[11]).toBeLessThan(losses(run)[0]);
+  });
+
+  it('frozen weights stay, bit for bit', async () => {
+    const { weights } = await curve(tinyRecipe({ freeze: ['stem.conv', 'blocks.0'] }), 3);
+    const free = await curve(tinyRecipe(), 3);
+    const g = graph(16);
+    const { values } = initialWeights(g, 1);
+    expect(weights.get('stem.conv.weight')!.data).toEqual(values.get('stem.conv.weight')!.data);
+    expect(weights.get('blocks.0.expand.conv.weight')!.data).toEqual(
+      values.get('blocks.0.expand.conv.weight')!.data,
+    );
+    expect(free.weights.get('stem.conv.weight')!.data).not.toEqual(values.get('stem.conv.weight')!.data);
+  });
+
+  it('takes no more memory with more steps', async () => {
+    const gpu = await sharedGpu();
+    const recipe = tinyRecipe({ epochs: 1000 });
+    const trainer = await Trainer.create(gpu, recipe, tinySource(recipe));
+    try {
+      await trainer.run({ until: 5 });
+      const before = { ...gpu.stats };
+      await trainer.run({ until: 105 });
+      expect(gpu.stats).toEqual(before);
+    } finally {
+      trainer.destroy();
+    }
+    gpu.check();
+  });
+});
+
+const graph = (batch: number) => {
+  const recipe = tinyRecipe({ batch });
+  const net = recogniserOf(recipe.net, recipe.description)!;
+  return trainingGraph(net, recipe.objective, { batch, size: recipe.size, classes: 16, teacherDimension: 0 });
+};
+
+describe('resuming', () => {
+  it('after a stop gives the weights of an uninterrupted run', async () => {
+    const gpu = await sharedGpu();
+    const whole = await tinyRun(gpu, join(folder, 'whole'), 100);
+    const recipe = whole.recipe;
+    const checkpoints = await CheckpointStore.open(join(folder, 'parts'));
+    const first = await Trainer.create(gpu, recipe, tinySource(recipe), { checkpoints });
+    const stop = new AbortController();
+    await first.run({
+      signal: stop.signal,
+      onStep: ({ step }) => {
+        if (step === 7) stop.abort();
+      },
+    });
+    expect(await checkpoints.steps()).toEqual([0, 7]);
+    first.destroy();
+    const second = await tinyRun(gpu, join(folder, 'parts'), 100);
+    expect(second.step).toBe(whole.step);
+    expect(await second.parameters.snapshot()).toEqual(await whole.parameters.snapshot());
+    second.destroy();
+    whole.destroy();
+  });
+
+  it('after kill -9 at random moments gives the same weights too', async () => {
+    const gpu = await sharedGpu();
+    const whole = await tinyRun(gpu, join(folder, 'whole'), 100);
+    const parts = join(folder, 'parts');
+    for (let kill = 0; kill < 3; kill++) await killedChild(parts, 40 + Random.of(9, kill).below(700));
+    expect(readdirSync(parts).length).toBeGreaterThan(0);
+    const last = await tinyRun(gpu, parts, 3);
+    expect(await last.parameters.snapshot()).toEqual(await whole.parameters.snapshot());
+    last.destroy();
+    whole.destroy();
+  }, 240_000);
+
+  it('with another recipe is refused, saying what differs', async () => {
+    const gpu = await sharedGpu();
+    const recipe = tinyRecipe({ epochs: 1 });
+    const checkpoints = await CheckpointStore.open(folder);
+    const first = await Trainer.create(gpu, recipe, tinySource(recipe), { checkpoints });
+    await first.run({ until: 1 });
+    first.destroy();
+    const other = tinyRecipe({ epochs: 1, seed: 3, clip: 1 });
+    const second = await Trainer.create(gpu, other, tinySource(other));
+    const last = await checkpoints.latest();
+    expect(() => second.restore(last!)).toThrow(/another run: seed, clip differ/);
+    second.destroy();
+  });
+});
+
+/** Runs the tiny training in a process of its own and kills it some milliseconds after it began. */
+function killedChild(parts: string, after: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const script = join(import.meta.dirname, 'tiny_child.ts');
+    const child = spawn(process.execPath, ['--import', 'tsx', script, parts], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    child.stdout.on('data', (text) => {
+      if (String(text).includes('begun')) setTimeout(() => child.kill('SIGKILL'), after);
+    });
+    child.on('error', reject);
+    child.on('close', () => resolve());
+  });
+}
+
+describe('what goes wrong is said', () => {
+  it('a loss that is no number names the batch and the first layer, checkpoints stay whole', async () => {
+    const gpu = await sharedGpu();
+    const recipe = tinyRecipe();
+    const source = tinySource(recipe);
+    const checkpoints = await CheckpointStore.open(folder);
+    const trainer = await Trainer.create(gpu, recipe, poisoned(source, 4), {
+      checkpoints,
+      checkpointEvery: 3,
+    });
+    const failure = await trainer.run().catch((e: unknown) => e);
+    expect(failure).toBeInstanceOf(DivergedError);
+    expect((failure as Error).message).toMatch(/at step 5 \(pictures p\d\d\/\d\.png/);
+    expect((failure as Error).message).toMatch(/not finite is in conv2d stem\.conv, at step 5/);
+    expect((failure as Error).message).toMatch(/checkpoint of step 3 is whole/);
+    expect(await checkpoints.steps()).toEqual([0, 3]);
+    trainer.destroy();
+  });
+
+  it('identities or a teacher are needed', async () => {
+    const recipe = tinyRecipe({ objective: {} });
+    await expect(Trainer.create(await sharedGpu(), recipe, tinySource(recipe))).rejects.toThrow(
+      /There is no loss/,
+    );
+    const taught = tinyRecipe({ objective: { distill: { cosine: 1, relation: 5 } } });
+    await expect(Trainer.create(await sharedGpu(), taught, tinySource(taught))).rejects.toThrow(
+      /no teacher to learn from/,
+    );
+  });
+
+  it('a step that is too large is planned, not allocated', async () => {
+    const gpu = await sharedGpu();
+    const before = { ...gpu.stats };
+    const recipe = tinyRecipe();
+    const small = Trainer.plan(gpu, recipe, tinySource(recipe));
+    const large = Trainer.plan(gpu, { ...recipe, batch: 64 }, tinySource(recipe));
+    expect(large.arena).toBeGreaterThan(3 * small.arena);
+    expect(large.flops).toBeGreaterThan(3 * small.flops);
+    expect(gpu.stats).toEqual(before);
+    expect(GpuError).toBeDefined();
+  });
+});
+
+/** A source whose batch of one step holds a picture that is no number. */
+function poisoned(source: ReturnType<typeof tinySource>, step: number): ReturnType<typeof tinySource> {
+  const batches = source.batches.bind(source);
+  source.batches = async function* (from: number) {
+    let at = from;
+    for await (const batch of batches(from)) {
+      if (at++ === step) batch.x[100] = Number.NaN;
+      yield batch;
+    }
+  };
+  return source;
+}
+
+describe('classes', () => {
+  it('come in chunks that every device can bind', () => {
+    expect(classChunks(100_000, 512)).toEqual([65_536, 34_464]);
+    expect(classChunks(10, 128)).toEqual([10]);
+    expect(classChunks(20, 4, 512 * 4 * 8)).toEqual([8, 8, 4]);
+  });
+
+  it('are sampled: the own ones and others, in rising order', () => {
+    const labels = Uint32Array.from([7, 3, 7, 0xffffffff]);
+    const chosen = sampleClasses(labels, 20, 6, Random.of(1));
+    expect(chosen.selection).toHaveLength(6);
+    expect([...chosen.selection]).toEqual([...new Set(chosen.selection)].sort((a, b) => a - b));
+    expect([...chosen.labels].map((p) => (p < 6 ? chosen.selection[p] : -1))).toEqual([7, 3, 7, -1]);
+  });
+});
+
+describe('weights from another input size', () => {
+  it('fit: the filter over the whole map is resampled, its sum kept', () => {
+    const [half, full] = [56, 112].map((size) => mobileFaceNet([1, size, size, 3], PAPER));
+    const { values } = initialWeights(half, 3);
+    const { values: fitted, missing } = initialWeights(full, 4, values);
+    expect(missing).toEqual([]);
+    const [from, to] = [values, fitted].map((v) => v.get('gdc.conv.weight')!);
+    expect([from.shape, to.shape]).toEqual([
+      [512, 1, 4, 4],
+      [512, 1, 7, 7],
+    ]);
+    const flat = new Map(
+      [...values].map(([name, v]) => [
+        name,
+        name === 'gdc.conv.weight' ? { ...v, data: v.data.map(() => 0.5) } : v,
+      ]),
+    );
+    const sum = initialWeights(full, 4, flat)
+      .values.get('gdc.conv.weight')!
+      .data.subarray(0, 49)
+      .reduce((a, b) => a + b);
+    expect(sum).toBeCloseTo(0.5 * 16, 4);
+    expect(fitted.get('stem.conv.weight')).toEqual(values.get('stem.conv.weight'));
+  });
+
+  it('of another width are refused by name', () => {
+    const { values } = initialWeights(mobileFaceNet([1, 56, 56, 3], { ...PAPER, head: 256 }), 3);
+    expect(() => initialWeights(mobileFaceNet([1, 56, 56, 3], PAPER), 4, values)).toThrow(
+      /head\.conv\.weight has shape \[256/,
+    );
+  });
+});
