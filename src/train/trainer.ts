@@ -97,6 +97,8 @@ export class DivergedError extends WfrError {}
  */
 export class Trainer {
   #step = 0;
+  /** Updates that the GPU left out because a gradient was not finite. */
+  #skipped = 0;
 
   private constructor(
     private readonly gpu: Gpu,
@@ -207,6 +209,8 @@ export class Trainer {
         const report = await this.#runBatch(this.compiled, batch, rate, this.#step * accumulate + k);
         if (!Number.isFinite(report.loss)) throw await this.#diverged(batch);
         micro.push(report);
+        // A NaN may die in a max() before it reaches the loss, but not before the gradients.
+        if (k === accumulate - 1 && (await this.#skippedMore())) throw await this.#diverged(batch);
       }
       this.#step++;
       const now = performance.now();
@@ -263,6 +267,14 @@ export class Trainer {
     };
   }
 
+  /** Whether the last update was left out; under a dynamic loss scale that is in order now and then. */
+  async #skippedMore(): Promise<boolean> {
+    const { skipped, lossScale } = await this.compiled.status();
+    const isMore = skipped > this.#skipped && lossScale === 1;
+    this.#skipped = skipped;
+    return isMore;
+  }
+
   /** Goes back to the last checkpoint and repeats its steps while watching every layer. */
   async #diverged(batch: Batch): Promise<Error> {
     const accumulate = this.recipe.accumulate ?? 1;
@@ -271,7 +283,8 @@ export class Trainer {
     const advice =
       'Lower --lr, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
     const last = await this.options.checkpoints?.latest();
-    if (!last) return new DivergedError(`The loss is no number any more at ${where}. ${advice}`);
+    if (!last)
+      return new DivergedError(`The loss or its gradient is no number any more at ${where}. ${advice}`);
     this.parameters.restore(last.buffers);
     const options = { ...stepOptions(this.recipe), detectAnomaly: true };
     const watching = await TrainingStep.compile(this.gpu, this.graph, 'loss', this.parameters, options);
@@ -284,11 +297,11 @@ export class Trainer {
         if (layer === undefined) continue;
         const first = [...repeated.pictures.slice(0, 3)].map((p) => this.source.nameOf(p)).join(', ');
         return new DivergedError(
-          `The loss is no number any more at ${where}. The first value that is not finite is in ${layer}, at step ${Math.floor(i / accumulate) + 1} (pictures ${first}, …). The checkpoint of step ${last.step} is whole. ${advice}`,
+          `The loss or its gradient is no number any more at ${where}. The first value that is not finite is in ${layer}, at step ${Math.floor(i / accumulate) + 1} (pictures ${first}, …). The checkpoint of step ${last.step} is whole. ${advice}`,
         );
       }
       return new DivergedError(
-        `The loss is no number at ${where}, but repeating from step ${last.step} did not show where. ${advice}`,
+        `The loss or its gradient is no number at ${where}, but repeating from step ${last.step} did not show where. ${advice}`,
       );
     } finally {
       watching.destroy();
@@ -317,7 +330,13 @@ function trainableOptions({ optimizer, freeze = [], ema }: Recipe): TrainableOpt
   return { optimizer, ema, frozen };
 }
 
-const stepOptions = ({ clip, accumulate }: Recipe): TrainingOptions => ({ clipNorm: clip, accumulate });
+/** A norm that none passes asks for the norm, and with it for the check that gradients are finite. */
+const UNCLIPPED = 1e30;
+
+const stepOptions = ({ clip = UNCLIPPED, accumulate }: Recipe): TrainingOptions => ({
+  clipNorm: clip,
+  accumulate,
+});
 
 /** Keys of a recipe that are not as they were. */
 function differences(a: Recipe, b: Recipe): string[] {

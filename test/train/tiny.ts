@@ -50,7 +50,12 @@ export const tinySource = (
   });
 
 /** Trains in `folder`, from its last checkpoint if there is one. */
-export async function tinyRun(gpu: Gpu, folder: string, every: number): Promise<Trainer> {
+export async function tinyRun(
+  gpu: Gpu,
+  folder: string,
+  every: number,
+  onStep?: () => void,
+): Promise<Trainer> {
   const recipe = tinyRecipe({ ema: 0.9 });
   const checkpoints = await CheckpointStore.open(folder);
   const trainer = await Trainer.create(gpu, recipe, tinySource(recipe), {
@@ -59,6 +64,6 @@ export async function tinyRun(gpu: Gpu, folder: string, every: number): Promise<
   });
   const last = await checkpoints.latest();
   if (last) trainer.restore(last);
-  await trainer.run();
+  await trainer.run({ onStep });
   return trainer;
 }

@@ -3,8 +3,7 @@ import { openGpu } from '../../src/gpu/gpu.js';
 import { tinyRun } from './tiny.js';
 
 const gpu = await openGpu();
-console.log('begun');
-await tinyRun(gpu, process.argv[2], 3);
+await tinyRun(gpu, process.argv[2], 3, () => console.log('step'));
 gpu.close();
 console.log('done');
 process.exit(0);
