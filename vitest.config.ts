@@ -13,9 +13,11 @@ const workers = Math.max(2, Math.min(4, Math.floor(availableParallelism() / 2)))
 const shared = join(import.meta.dirname, '..', 'shared', 'data', 'weights');
 const weights = process.env.WFR_WEIGHTS ?? (existsSync(shared) ? shared : undefined);
 
-// The browser's software adapter is ten times slower than Node's: one page at a time, after everything else.
-const chromium = findChromium();
-if (!chromium) console.warn('No Chromium was found: the kernels are not tested in a browser.');
+// The browser's software adapter is ten times slower than Node's: one page at a time, after everything else, and
+// only in `npm test` (which sets the variable) or when asked for.
+const inBrowser = process.env.WFR_TEST_BROWSER === '1';
+const chromium = inBrowser ? findChromium() : undefined;
+if (inBrowser && !chromium) console.warn('No Chromium was found: the kernels are not tested in a browser.');
 
 const node: TestProjectInlineConfiguration = {
   extends: true,
@@ -70,6 +72,6 @@ export default defineConfig({
     hookTimeout: 60_000,
     teardownTimeout: 20_000,
     reporters: ['./test/skips.reporter.ts', 'default'],
-    projects: [node, pages, ...(chromium ? [kernels] : [])],
+    projects: [node, ...(inBrowser ? [pages] : []), ...(chromium ? [kernels] : [])],
   },
 });

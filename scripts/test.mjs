@@ -12,7 +12,12 @@ rmSync(report, { force: true });
 
 /** @param {string[]} args */
 function node(...args) {
-  const result = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  const env = { WFR_TEST_BROWSER: '1', ...process.env };
+  const result = spawnSync(process.execPath, args, {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env,
+  });
   if (result.error) console.error(result.error.message);
   return result.status === 0;
 }
