@@ -41,8 +41,8 @@ export interface Face {
 
 const NORMALISATION = { mean: 127.5, scale: 1 / 128 };
 /** Batch sizes that are compiled; a last part is filled up with empty work. */
-const RNET_BATCHES = [16, 64, 256];
-const ONET_BATCHES = [4, 16, 64];
+const RNET_BATCHES = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+const ONET_BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 /** More than any picture of people needs, of one level and of all; the best go on, so that time stays bounded. */
 const MAX_CANDIDATES = 8192;
 

@@ -4,8 +4,7 @@ import {
   type FlattenedMap,
   type Packing,
   type ParameterLayout,
-  pack,
-  packedData,
+  packParameter,
 } from '../kernels/packing.js';
 
 /** A weight in PyTorch's layout. */
@@ -50,7 +49,7 @@ export class ParameterStore {
         `Weight ${name} has shape [${value.shape}], the net needs [${shape}]: they belong to another net or variant.`,
       );
     }
-    const bytes = packedData(pack(value.data, shape, layout, flatten), packing);
+    const bytes = packParameter(value.data, shape, layout, packing, flatten);
     const buffer = this.gpu.createStorage(bytes.byteLength, name, bytes);
     const range: BufferRange = { buffer, offset: 0, size: buffer.size };
     this.#buffers.set(key, range);

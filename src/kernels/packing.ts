@@ -14,10 +14,11 @@ import { bytesPerQuad, quads } from './tensor.js';
  *
  * Packing `f32` stores vec4<f32>, `f16` stores the same order as halves (vec2<u32> for four), `f16pairs`
  * (conv and dense) interleaves two successive input channels of one output channel in a u32:
- * [kh][kw][Ip/2][Op] of u32, low half the even input channel.
+ * [kh][kw][Ip/2][Op] of u32, low half the even input channel. `winograd` and `winogradf16` are `f32` and `f16pairs`
+ * of a 3×3 filter carried over to the sixteen points of F(2×2, 3×3), as if it were 4×4.
  */
 export type ParameterLayout = 'vector' | 'conv' | 'depthwise' | 'grouped' | 'dense';
-export type Packing = 'f32' | 'f16' | 'f16pairs';
+export type Packing = 'f32' | 'f16' | 'f16pairs' | 'winograd' | 'winogradf16';
 export type FlattenOrder = 'chw' | 'hwc' | 'whc' | 'cwh';
 
 export interface FlattenedMap {
@@ -143,39 +144,30 @@ export function unpack(
   return out;
 }
 
-/** Bytes on the GPU for a packed parameter. */
-export function packedBytes(packed: Packed, packing: Packing): number {
-  return packing === 'f32' ? packed.data.length * 4 : (packed.data.length / 4) * bytesPerQuad('f16');
-}
-
-const f16Scratch = new DataView(new ArrayBuffer(4));
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
 
 /** IEEE half bits of a number, rounded to nearest even; beyond the range becomes infinity. */
 export function halfBits(value: number): number {
-  f16Scratch.setFloat32(0, value);
-  const bits = f16Scratch.getUint32(0);
+  scratch[0] = value;
+  const bits = scratchBits[0];
   const sign = (bits >>> 16) & 0x8000;
-  const exponent = (bits >>> 23) & 0xff;
-  let mantissa = bits & 0x7fffff;
-  if (exponent === 0xff) return sign | 0x7c00 | (mantissa ? 0x200 : 0);
-  const e = exponent - 112;
-  if (e >= 31) return sign | 0x7c00;
-  if (e <= 0) {
-    if (e < -10) return sign;
-    mantissa |= 0x800000;
-    const shift = 14 - e;
-    const half = mantissa >>> shift;
-    const rest = mantissa & ((1 << shift) - 1);
-    const middle = 1 << (shift - 1);
-    return sign | (half + (rest > middle || (rest === middle && half & 1) ? 1 : 0));
-  }
-  const half = (e << 10) | (mantissa >>> 13);
-  const rest = mantissa & 0x1fff;
-  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && half & 1) ? 1 : 0));
+  const magnitude = bits & 0x7fffffff;
+  // The usual case first: a normal half. Adding the rounding may carry into the exponent, as it should.
+  if (magnitude >= 0x38800000 && magnitude < 0x477ff000)
+    return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+  if (magnitude >= 0x477ff000) return sign | 0x7c00 | (magnitude > 0x7f800000 ? 0x200 : 0);
+  if (magnitude < 0x33000000) return sign;
+  const mantissa = (magnitude & 0x7fffff) | 0x800000;
+  const shift = 126 - (magnitude >>> 23);
+  const half = mantissa >>> shift;
+  const rest = mantissa & ((1 << shift) - 1);
+  const middle = 1 << (shift - 1);
+  return sign | (half + (rest > middle || (rest === middle && half & 1) ? 1 : 0));
 }
 
-/** The bytes to upload for a packing. */
-export function packedData(packed: Packed, packing: Packing): Float32Array | Uint16Array {
+/** The bytes to upload for a packing of the GPU's f32 order. */
+export function packedData(packed: Packed, packing: 'f32' | 'f16' | 'f16pairs'): Float32Array | Uint16Array {
   if (packing === 'f32') return packed.data;
   const { data, depth, outputs } = packed;
   const out = new Uint16Array(data.length);
@@ -184,8 +176,44 @@ export function packedData(packed: Packed, packing: Packing): Float32Array | Uin
     return out;
   }
   for (let k = 0; k < depth; k++) {
-    for (let o = 0; o < outputs; o++)
-      out[((k >> 1) * outputs + o) * 2 + (k & 1)] = halfBits(data[k * outputs + o]);
+    const from = k * outputs;
+    const to = (k >> 1) * outputs * 2 + (k & 1);
+    for (let o = 0; o < outputs; o++) out[to + 2 * o] = halfBits(data[from + o]);
+  }
+  return out;
+}
+
+/** PyTorch order → the bytes to upload for a packing. */
+export function packParameter(
+  data: Float32Array,
+  shape: readonly number[],
+  layout: ParameterLayout,
+  packing: Packing,
+  flatten?: FlattenedMap,
+): Float32Array | Uint16Array {
+  if (packing !== 'winograd' && packing !== 'winogradf16')
+    return packedData(pack(data, shape, layout, flatten), packing);
+  const points = pack(winogradFilters(data), [shape[0], shape[1], 4, 4], 'conv');
+  return packedData(points, packing === 'winograd' ? 'f32' : 'f16pairs');
+}
+
+/** G g Gᵀ for each 3×3 filter g (see conv2d/winograd.ts): nine values become sixteen. */
+export function winogradFilters(data: Float32Array): Float32Array {
+  const out = new Float32Array((data.length / 9) * 16);
+  for (let from = 0, to = 0; from < data.length; from += 9, to += 16) {
+    for (let c = 0; c < 3; c++) {
+      const [a, b, d] = [data[from + c], data[from + 3 + c], data[from + 6 + c]];
+      out[to + c] = a;
+      out[to + 4 + c] = (a + b + d) / 2;
+      out[to + 8 + c] = (a - b + d) / 2;
+      out[to + 12 + c] = d;
+    }
+    for (let r = to; r < to + 16; r += 4) {
+      const [a, b, d] = [out[r], out[r + 1], out[r + 2]];
+      out[r + 1] = (a + b + d) / 2;
+      out[r + 2] = (a - b + d) / 2;
+      out[r + 3] = d;
+    }
   }
   return out;
 }

@@ -7,7 +7,7 @@ import { conv2dForward } from '../../src/kernels/conv2d/forward.js';
 import { planConv2d } from '../../src/kernels/conv2d/plan.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
-import { pack, packedData } from '../../src/kernels/packing.js';
+import { packParameter } from '../../src/kernels/packing.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 
 /** batch, height, width, channels in and out, then what differs from a 3×3 at stride 1 with padding 1. */
@@ -76,6 +76,16 @@ const GROUPED_SHAPES: Conv2dShape[] = [
   shapeOf(1, 7, 5, 9, 3, { groups: 3, padding: 0 }),
 ];
 
+/** 3×3 at stride 1: odd sizes leave half tiles at the border. */
+const WINOGRAD_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 1, 1, 1, 1),
+  shapeOf(1, 3, 5, 3, 10),
+  shapeOf(2, 5, 3, 7, 5, { padding: 0 }),
+  shapeOf(3, 7, 7, 10, 33),
+  shapeOf(1, 4, 6, 64, 64, { padding: 2 }),
+  shapeOf(2, 9, 7, 32, 36),
+];
+
 interface Case {
   storage: FloatType;
   bias: boolean;
@@ -119,36 +129,57 @@ interface Extra {
   residual?: Float32Array;
 }
 
-async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, traits?: DeviceTraits): Promise<void> {
+interface CheckOptions {
+  traits?: DeviceTraits;
+  /** Small whole numbers that every variant and storage type computes without rounding. */
+  whole?: boolean;
+  /** x·scale + shift before the convolution. */
+  affine?: boolean;
+  /** Rounding steps to allow for instead of checkOp's. */
+  steps?: number;
+}
+
+async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOptions = {}): Promise<void> {
   const gpu = await sharedGpu();
+  const { traits, whole, steps } = options;
+  /** Multiples of `unit` from −2 to 2 times it, or any numbers. */
+  const some = (n: number, seed: number, unit = 1) =>
+    whole ? noise(n, seed).map((v) => unit * Math.round(2 * v)) : noise(n, seed);
   const ohwi = [s.outChannels, s.inChannels / s.groups, s.kernelHeight, s.kernelWidth];
-  const raw = noise(
+  const raw = some(
     ohwi.reduce((a, b) => a * b, 1),
     2,
+    4,
   );
   const layout = s.groups === 1 ? 'conv' : s.groups === s.inChannels ? 'depthwise' : 'grouped';
-  const w = roundedTo(plan.packing === 'f32' ? 'f32' : 'f16', raw);
+  const w = roundedTo(plan.packing === 'f32' || plan.packing === 'winograd' ? 'f32' : 'f16', raw);
   const xShape = [s.batch, s.inHeight, s.inWidth, s.inChannels];
   const yShape = [s.batch, s.outHeight, s.outWidth, s.outChannels];
   const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
-  const x = roundedTo(c.storage, noise(size(xShape), 3));
+  const x = roundedTo(c.storage, some(size(xShape), 3));
   const extra: Extra = {
-    bias: c.bias ? noise(s.outChannels, 4) : undefined,
-    slope: c.activation === 'prelu' ? noise(s.outChannels, 5) : undefined,
-    residual: c.residual ? roundedTo(c.storage, noise(size(yShape), 6)) : undefined,
+    bias: c.bias ? some(s.outChannels, 4) : undefined,
+    slope: c.activation === 'prelu' ? some(s.outChannels, 5) : undefined,
+    residual: c.residual ? roundedTo(c.storage, some(size(yShape), 6)) : undefined,
   };
+  const affine = options.affine && { scale: some(s.inChannels, 7), shift: some(s.inChannels, 8) };
+  const seen = affine
+    ? x.map((v, i) => v * affine.scale[i % s.inChannels] + affine.shift[i % s.inChannels])
+    : x;
   await checkOp(gpu, (buffers) => {
     const y = buffers.output(yShape, c.storage);
     const calls = conv2dForward(
       {
         shape: s,
         x: buffers.operand(x, xShape, c.storage),
-        weight: buffers.bytes(packedData(pack(w, ohwi, layout), plan.packing)),
+        weight: buffers.bytes(packParameter(w, ohwi, layout, plan.packing)),
         bias: extra.bias && buffers.vector(extra.bias),
         slope: extra.slope && buffers.vector(extra.slope),
         activation: c.activation,
+        inputAffine: affine && { scale: buffers.vector(affine.scale), shift: buffers.vector(affine.shift) },
         residual: extra.residual && buffers.operand(extra.residual, yShape, c.storage),
         y,
+        temporary: (shape, dtype) => buffers.output(shape, dtype),
       },
       plan,
       traits ?? gpu.traits,
@@ -156,7 +187,9 @@ async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, traits?: DeviceT
     const name = `${calls.map((k) => k.label).join(' + ')} ${describeShape(s)} ${JSON.stringify(c)}`;
     return {
       calls,
-      outputs: [{ name, shape: yShape, dtype: c.storage, operand: y, ...reference(s, c, x, w, extra) }],
+      outputs: [
+        { name, shape: yShape, dtype: c.storage, operand: y, steps, ...reference(s, c, seen, w, extra) },
+      ],
     };
   });
 }
@@ -185,7 +218,7 @@ describe('conv2d forward', () => {
     const traits = card((await sharedGpu()).traits);
     for (const c of EPILOGUES) {
       for (const precision of ['f32', 'f16'] as const)
-        await check(s, c, planConv2d(s, traits, { precision }), traits);
+        await check(s, c, planConv2d(s, traits, { precision }), { traits });
     }
   });
 
@@ -196,13 +229,44 @@ describe('conv2d forward', () => {
   it.each(DEPTHWISE_SHAPES.map((s) => [describeShape(s), s] as const))('depthwise: %s', async (_, s) => {
     const { traits } = await sharedGpu();
     for (const c of EPILOGUES) {
-      for (const t of [traits, card(traits)]) await check(s, c, planConv2d(s, t), t);
+      for (const t of [traits, card(traits)]) await check(s, c, planConv2d(s, t), { traits: t });
     }
   });
 
   it.each(GROUPED_SHAPES.map((s) => [describeShape(s), s] as const))('grouped: %s', async (_, s) => {
     const { traits } = await sharedGpu();
     for (const c of EPILOGUES) await check(s, c, planConv2d(s, traits));
+  });
+
+  it.each(WINOGRAD_SHAPES.map((s) => [describeShape(s), s] as const))('winograd: %s', async (_, s) => {
+    const { traits } = await sharedGpu();
+    const lanes = traits.subgroupSize || 8;
+    for (const c of EPILOGUES) {
+      for (const [width, blocks] of [
+        [4, 2],
+        [2, 1],
+      ]) {
+        // The second in chunks of a few tiles.
+        const tile = { lanes, width, blocks, chunk: blocks === 1 ? 20_000 : 2 ** 23 };
+        // Exact in halves too: with whole numbers the transforms, products and sums are whole and small.
+        await check(s, c, { variant: 'winograd', packing: 'winogradf16', tile }, { whole: true });
+        await check(s, c, { variant: 'winograd', packing: 'winograd', tile }, { whole: true, affine: true });
+        // Each output is made of nine products of sums of four inputs and up to nine weights.
+        if (c.storage === 'f32')
+          await check(s, c, { variant: 'winograd', packing: 'winograd', tile }, { steps: 36 });
+      }
+    }
+  });
+
+  it('takes Winograd only for weights that stay as they are', async () => {
+    const { traits } = await sharedGpu();
+    const s = shapeOf(1, 14, 14, 64, 64);
+    expect(planConv2d(s, traits).variant).not.toBe('winograd');
+    if (traits.kind === 'cpu' && traits.subgroupSize > 0)
+      expect(planConv2d(s, traits, { fixedWeights: true }).variant).toBe('winograd');
+    expect(planConv2d(shapeOf(1, 14, 14, 64, 64, { stride: 2 }), traits, { fixedWeights: true }).variant).not.toBe(
+      'winograd',
+    );
   });
 
   it('has a reference that agrees with TensorFlow.js', async () => {

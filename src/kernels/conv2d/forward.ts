@@ -4,6 +4,7 @@ import { conv2dDepthwise, conv2dDepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dSubgroup } from './subgroup.js';
+import { conv2dWinograd } from './winograd.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
 /** The dispatches of y = activation(conv(x, weight) + bias) + residual by the planned variant. */
@@ -21,6 +22,8 @@ export function conv2dForward<B>(
       return conv2dGrouped(call);
     case 'subgroup':
       return conv2dSubgroup(call, plan);
+    case 'winograd':
+      return conv2dWinograd(call, plan);
     default:
       return conv2dDirect(call);
   }

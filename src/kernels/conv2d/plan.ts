@@ -1,12 +1,18 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { isWinograd } from './winograd.js';
 import type { Conv2dPlan, Conv2dShape } from './types.js';
 
 export interface PlanOptions {
   /** f16 stores weights as halves (sums stay f32). Default f32. */
   precision?: FloatType;
+  /** Weights never change, so that they may be transformed when they are packed (inference). Default false. */
+  fixedWeights?: boolean;
 }
+
+/** Bytes of Winograd's intermediates at a time: what a processor's outer cache holds beside the weights. */
+const WINOGRAD_CHUNK = 2 ** 23;
 
 /** Picks variant, weight packing and tile for a shape on a device. */
 export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOptions = {}): Conv2dPlan {
@@ -17,7 +23,12 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
     return { variant: 'grouped', packing: 'f32', tile: {} };
   }
   if (traits.kind === 'cpu' && traits.subgroupSize >= 4 && traits.subgroupSize <= 16) {
-    const packing = options.precision === 'f16' ? 'f16pairs' : 'f32';
+    const half = options.precision === 'f16';
+    if (options.fixedWeights && isWinograd(s) && s.inChannels >= 32 && s.outChannels >= 32) {
+      const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
+      return { variant: 'winograd', packing: half ? 'winogradf16' : 'winograd', tile };
+    }
+    const packing = half ? 'f16pairs' : 'f32';
     return {
       variant: 'subgroup',
       packing,

@@ -179,7 +179,7 @@ export function multiplyAdd(lanes: number, width: number, blocks: number): strin
 }
 
 /** w0 … w3: this lane's weights for the four depth steps of an input quad. */
-function weightLoads(pairs: boolean): string {
+export function weightLoads(pairs: boolean): string {
   if (!pairs) return lines(4, (j) => `    let w${j} = weight[at]; at += per_row;`);
   return lines(
     2,
@@ -189,7 +189,7 @@ function weightLoads(pairs: boolean): string {
 }
 
 /** Splits `width` u32 of f16 pairs into the even and the odd depth step. */
-function halves(width: number): string {
+export function halves(width: number): string {
   const F = vec(width, 'f32');
   const parts = (k: string) => `${F}(${range(width).map((i) => `h${i}.${k}`)})`;
   return `fn halves(u: ${vec(width, 'u32')}) -> array<${F}, 2> {

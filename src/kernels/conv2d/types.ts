@@ -1,3 +1,4 @@
+import type { FloatType } from '../../gpu/kernel_call.js';
 import type { FlattenedMap, Packing } from '../packing.js';
 import type { Operand } from '../tensor.js';
 
@@ -32,12 +33,16 @@ export interface Conv2dCall<B> {
   slope?: B;
   activation: Activation;
   residual?: Operand<B>;
+  /** x·scale + shift before the convolution, [Cp] f32 each; only where the plan is `winograd`. */
+  inputAffine?: { scale: B; shift: B };
   y: Operand<B>;
+  /** Scratch memory that lives for these calls only; `winograd` needs it. */
+  temporary?: (shape: readonly number[], dtype: FloatType) => Operand<B>;
 }
 
 /** What the plan decided for a shape on a device. */
 export interface Conv2dPlan {
-  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'tiled';
+  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'winograd';
   packing: Packing;
   /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
   tile: Readonly<Record<string, number>>;
