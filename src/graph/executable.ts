@@ -91,6 +91,7 @@ function lowerWith(
   return lower(graph, {
     traits: gpu.traits,
     precision,
+    fixedWeights: true,
     dtypeOf: (id) => (persistent.has(id) ? 'f32' : precision),
     parameter: (id, packing) => {
       const { name, shape, attributes } = graph.node(id);

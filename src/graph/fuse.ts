@@ -2,9 +2,10 @@ import { Graph, type Node, type Tensor } from './graph.js';
 import type { ParameterValue, ParameterValues } from './parameters.js';
 
 /**
- * Inference only: folds batch norm into the convolution or dense layer before it and moves bias, PReLU or
- * ReLU and one residual addition into its epilogue, y = activation(conv(x, w) + b) + residual. Saves one read
- * and one write of the map for each op that disappears.
+ * Inference only: folds batch norm into the convolution or dense layer before it, or where there is none (after an
+ * addition) makes it an affine map of the input of the 3×3 convolution after it, and moves bias, PReLU or ReLU and
+ * one residual addition into the epilogue, y = activation(conv(x·s + t, w) + b) + residual. Saves one read and one
+ * write of the map for each op that disappears.
  *
  * @returns the new graph and the folded weights, computed when first asked for.
  */
@@ -69,7 +70,19 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
         absorb(next);
       }
     }
-    const operands = [mapped.get(node.inputs[0])!, weight, bias, slope, residual].filter(
+    const norm = source.node(node.inputs[0]);
+    const hasInputAffine =
+      node.op === 'conv2d' &&
+      norm.op === 'batchNorm' &&
+      !done.has(norm.id) &&
+      soleUser(norm.id) === node &&
+      takesInputAffine(source.node(node.inputs[1]).shape, node.attributes);
+    const affine = hasInputAffine ? affineOf(source, norm, values, derivations) : [];
+    const x = mapped.get(hasInputAffine ? norm.inputs[0] : node.inputs[0])!;
+    const vectors = affine.map((name) =>
+      graph.parameter(name, [norm.shape[norm.shape.length - 1]], 'vector'),
+    );
+    const operands = [x, weight, bias, slope, residual, ...vectors].filter(
       (t): t is Tensor => t !== undefined,
     );
     const attributes = {
@@ -77,6 +90,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       hasBias: Boolean(bias),
       activation,
       hasResidual: Boolean(residual),
+      hasInputAffine,
     };
     mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
   }
@@ -97,17 +111,16 @@ function foldBatchNorm(
   const biasName = conv.attributes.hasBias ? source.node(conv.inputs[2]).name! : undefined;
   const folded = { weight: `${weightName} × ${gamma}`, bias: `${weightName} → ${beta}` };
   const scaleOf = (k: number, g: ParameterValue, v: ParameterValue) => g.data[k] / Math.sqrt(v.data[k] + eps);
-  const need = (name: string): ParameterValue => {
-    const value = values.get(name);
-    // The store says it better when the weight itself is asked for; an empty one leads there.
-    return value ?? { shape: [], data: new Float32Array(0) };
-  };
+  const need = (name: string) => needed(values, name);
   derivations.set(folded.weight, () => {
     const w = need(weightName);
     const [g, v] = [need(gamma), need(variance)];
     const data = new Float32Array(w.data.length);
     const perFilter = w.data.length / (w.shape[0] ?? 1);
-    for (let i = 0; i < data.length; i++) data[i] = w.data[i] * scaleOf(Math.floor(i / perFilter), g, v);
+    for (let k = 0; k < w.shape[0]; k++) {
+      const scale = scaleOf(k, g, v);
+      for (let i = k * perFilter; i < (k + 1) * perFilter; i++) data[i] = w.data[i] * scale;
+    }
     return { shape: w.shape, data };
   });
   derivations.set(folded.bias, () => {
@@ -118,6 +131,35 @@ function foldBatchNorm(
   });
   return folded;
 }
+
+/** Only worth it where some kernel does it in passing: see conv2d/winograd.ts. */
+const takesInputAffine = ([, , kh, kw]: readonly number[], a: Node['attributes']): boolean =>
+  kh === 3 && kw === 3 && a.stride === 1 && a.dilation === 1 && a.groups === 1;
+
+/** Names of a batch norm's scale γ/σ and shift β − μ·γ/σ. */
+function affineOf(
+  source: Graph,
+  norm: Node,
+  values: ParameterValues,
+  derivations: Map<string, () => ParameterValue>,
+): [string, string] {
+  const [gamma, beta, mean, variance] = norm.inputs.slice(1).map((id) => source.node(id).name!);
+  const names: [string, string] = [`${gamma} scale`, `${beta} shift`];
+  const scaleOf = (): Float32Array => {
+    const [g, v] = [needed(values, gamma).data, needed(values, variance).data];
+    return g.map((value, k) => value / Math.sqrt(v[k] + norm.attributes.eps!));
+  };
+  derivations.set(names[0], () => ({ shape: needed(values, gamma).shape, data: scaleOf() }));
+  derivations.set(names[1], () => {
+    const [scale, b, m] = [scaleOf(), needed(values, beta), needed(values, mean).data];
+    return { shape: b.shape, data: b.data.map((value, k) => value - m[k] * scale[k]) };
+  });
+  return names;
+}
+
+/** The store says better what is missing when the weight itself is asked for; an empty one leads there. */
+const needed = (values: ParameterValues, name: string): ParameterValue =>
+  values.get(name) ?? { shape: [], data: new Float32Array(0) };
 
 function lazy(derivations: Map<string, () => ParameterValue>): ParameterValues {
   return { get: (name) => derivations.get(name)?.() };

@@ -2,7 +2,7 @@ import type { KernelCall } from '../gpu/kernel_call.js';
 import { conv2dForward } from '../kernels/conv2d/forward.js';
 import { planConv2d } from '../kernels/conv2d/plan.js';
 import type { Activation, Conv2dShape } from '../kernels/conv2d/types.js';
-import { add, batchNorm, flip, mul, prelu, relu } from '../kernels/elementwise/forward.js';
+import { add, affine, batchNorm, flip, mul, prelu, relu } from '../kernels/elementwise/forward.js';
 import { flatten } from '../kernels/flatten/forward.js';
 import { l2Normalize } from '../kernels/l2norm/forward.js';
 import { avgPool, globalAvgPool, maxPool } from '../kernels/pool/forward.js';
@@ -21,16 +21,29 @@ import type { OpName } from './shapes.js';
 
 function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): KernelCall<R>[] {
   const { attributes: a, inputs } = node;
-  const plan = planConv2d(shape, ctx.traits, { precision: ctx.precision });
+  const plan = planConv2d(shape, ctx.traits, { precision: ctx.precision, fixedWeights: ctx.fixedWeights });
   let next = 2;
   const bias = a.hasBias ? ctx.parameter(inputs[next++], 'f32') : undefined;
   const activation: Activation = a.activation ?? 'none';
   const slope = activation === 'prelu' ? ctx.parameter(inputs[next++], 'f32') : undefined;
   const residual = a.hasResidual ? ctx.operand(inputs[next++]) : undefined;
-  const x = ctx.operand(inputs[0]);
+  let x = ctx.operand(inputs[0]);
+  const before: KernelCall<R>[] = [];
+  let inputAffine: { scale: R; shift: R } | undefined;
+  if (a.hasInputAffine) {
+    const [scale, shift] = [inputs[next++], inputs[next++]].map((id) => ctx.parameter(id, 'f32'));
+    if (plan.variant === 'winograd') inputAffine = { scale, shift };
+    else {
+      const mapped = ctx.temporary(x.shape, x.dtype);
+      before.push(...affine(x, scale, shift, mapped));
+      x = mapped;
+    }
+  }
   const weight = ctx.parameter(inputs[1], plan.packing);
   const y = ctx.operand(node.id);
-  return conv2dForward({ shape, x, weight, bias, slope, activation, residual, y }, plan, ctx.traits);
+  const { temporary } = ctx;
+  const call = { shape, x, weight, bias, slope, activation, residual, inputAffine, y, temporary };
+  return [...before, ...conv2dForward(call, plan, ctx.traits)];
 }
 
 const conv2d: Lowering = (node, ctx) => {

@@ -11,6 +11,8 @@ export interface LowerContext<R> {
   readonly traits: DeviceTraits;
   /** How convolution operands are stored and multiplied; sums are always f32. */
   readonly precision: FloatType;
+  /** Weights never change (inference), so that a plan may store them transformed. */
+  readonly fixedWeights: boolean;
   node(id: number): Node;
   operand(id: number): Operand<R>;
   parameter(id: number, packing: Packing): R;

@@ -1,11 +1,6 @@
 import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import {
-  type FlattenedMap,
-  type Packing,
-  type ParameterLayout,
-  packParameter,
-} from '../kernels/packing.js';
+import { type FlattenedMap, type Packing, type ParameterLayout, packParameter } from '../kernels/packing.js';
 
 /** A weight in PyTorch's layout. */
 export interface ParameterValue {

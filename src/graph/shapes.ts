@@ -43,6 +43,8 @@ export interface OpAttributes {
   activation?: 'none' | 'relu' | 'prelu';
   /** Fused `+ residual`, before the activation or (iResNet, MobileFaceNet: activation none) after it. */
   hasResidual?: boolean;
+  /** conv2d: x·scale + shift before it, padding staying zero; the two vectors come last in `inputs`. */
+  hasInputAffine?: boolean;
 }
 
 type Shape = readonly number[];

@@ -23,6 +23,8 @@ export interface LowerOptions {
   traits: DeviceTraits;
   /** Weights and intermediates; `dtypeOf` says of which nodes. */
   precision: FloatType;
+  /** Weights never change. Default false. */
+  fixedWeights?: boolean;
   dtypeOf(id: number): FloatType;
   parameter(id: number, packing: Packing): Slot;
   /** Memory that a node's value must be written to. */
@@ -59,6 +61,7 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
   const context: LowerContext<Slot> = {
     traits: o.traits,
     precision: o.precision,
+    fixedWeights: o.fixedWeights ?? false,
     node: (id) => graph.node(id),
     operand: (id) => ({ ref: slotOf(id), shape: graph.node(id).shape, dtype: o.dtypeOf(id) }),
     parameter: o.parameter,

@@ -1,4 +1,4 @@
-import { bytesPerQuad, quads } from './tensor.js';
+import { quads } from './tensor.js';
 
 /**
  * How a parameter lies on the GPU. PyTorch's layouts (outside) become layouts that kernels read widely
@@ -15,7 +15,7 @@ import { bytesPerQuad, quads } from './tensor.js';
  * Packing `f32` stores vec4<f32>, `f16` stores the same order as halves (vec2<u32> for four), `f16pairs`
  * (conv and dense) interleaves two successive input channels of one output channel in a u32:
  * [kh][kw][Ip/2][Op] of u32, low half the even input channel. `winograd` and `winogradf16` are `f32` and `f16pairs`
- * of a 3×3 filter carried over to the sixteen points of F(2×2, 3×3), as if it were 4×4.
+ * of a 3×3 filter carried over to the sixteen points of F(2×2, 3×3), as if it were 4×4; `winogradf16` times four.
  */
 export type ParameterLayout = 'vector' | 'conv' | 'depthwise' | 'grouped' | 'dense';
 export type Packing = 'f32' | 'f16' | 'f16pairs' | 'winograd' | 'winogradf16';
@@ -55,48 +55,52 @@ export interface Packed {
   outputs: number;
 }
 
-/** Visits every element of a parameter as (index outside, index inside). Both directions of packing use it. */
+/**
+ * Every layout is a matrix [depth][Op] of a PyTorch tensor seen as [O][features]: which feature each row holds, −1
+ * for rows of padding.
+ */
+function rowsOf(shape: readonly number[], layout: ParameterLayout, flatten?: FlattenedMap): Int32Array {
+  if (layout === 'vector') return new Int32Array(1);
+  if (layout === 'dense') {
+    const map = flatten?.map ?? [1, 1, shape[1]];
+    const [H, W, C] = map;
+    const cp = quads(C) * 4;
+    const rows = new Int32Array(H * W * cp).fill(-1);
+    for (let h = 0; h < H; h++)
+      for (let w = 0; w < W; w++)
+        for (let c = 0; c < C; c++)
+          rows[(h * W + w) * cp + c] = flatIndex(flatten?.order ?? 'hwc', map, h, w, c);
+    return rows;
+  }
+  const [, i, kh, kw] = shape;
+  const taps = kh * kw;
+  const ip = layout === 'conv' ? quads(i) * 4 : i;
+  const rows = new Int32Array(taps * ip).fill(-1);
+  for (let t = 0; t < taps; t++) for (let c = 0; c < i; c++) rows[t * ip + c] = c * taps + t;
+  return rows;
+}
+
+/** Output channels packed in one go: a block's share of a row is written at once. */
+const BLOCK = 16;
+
+/** Visits every element of a parameter as (index outside, index inside). */
 export function packIndices(
   shape: readonly number[],
   layout: ParameterLayout,
   flatten: FlattenedMap | undefined,
   visit: (outside: number, inside: number) => void,
 ): { length: number; depth: number; outputs: number } {
-  if (layout === 'vector') {
-    const [c] = shape;
-    for (let i = 0; i < c; i++) visit(i, i);
-    return { length: quads(c) * 4, depth: 1, outputs: quads(c) * 4 };
-  }
-  if (layout === 'dense') {
-    const [o, features] = shape;
-    const op = quads(o) * 4;
-    const [H, W, C] = flatten?.map ?? [1, 1, features];
-    const cp = quads(C) * 4;
-    const order = flatten?.order ?? 'hwc';
-    for (let h = 0; h < H; h++) {
-      for (let w = 0; w < W; w++) {
-        for (let c = 0; c < C; c++) {
-          const column = flatIndex(order, [H, W, C], h, w, c);
-          const row = (h * W + w) * cp + c;
-          for (let k = 0; k < o; k++) visit(k * features + column, row * op + k);
-        }
-      }
-    }
-    return { length: H * W * cp * op, depth: H * W * cp, outputs: op };
-  }
-  const [o, i, kh, kw] = shape;
-  const op = quads(o) * 4;
-  if (layout === 'depthwise') {
-    for (let k = 0; k < o; k++) for (let t = 0; t < kh * kw; t++) visit(k * kh * kw + t, t * op + k);
-    return { length: kh * kw * op, depth: kh * kw, outputs: op };
-  }
-  const ip = layout === 'conv' ? quads(i) * 4 : i;
-  for (let k = 0; k < o; k++) {
-    for (let c = 0; c < i; c++) {
-      for (let t = 0; t < kh * kw; t++) visit((k * i + c) * kh * kw + t, (t * ip + c) * op + k);
+  const rows = rowsOf(shape, layout, flatten);
+  const features = shape.slice(1).reduce((a, b) => a * b, 1);
+  const outputs = quads(shape[0]) * 4;
+  for (let first = 0; first < shape[0]; first += BLOCK) {
+    const end = Math.min(first + BLOCK, shape[0]);
+    for (let row = 0; row < rows.length; row++) {
+      if (rows[row] < 0) continue;
+      for (let k = first; k < end; k++) visit(k * features + rows[row], row * outputs + k);
     }
   }
-  return { length: kh * kw * ip * op, depth: kh * kw * ip, outputs: op };
+  return { length: rows.length * outputs, depth: rows.length, outputs };
 }
 
 /** Elements of a parameter in its f32 GPU order, padding included. */
@@ -122,12 +126,21 @@ export function pack(
   layout: ParameterLayout,
   flatten?: FlattenedMap,
 ): Packed {
-  const { length, depth, outputs } = packIndices(shape, layout, flatten, () => {});
-  const out = new Float32Array(length);
-  packIndices(shape, layout, flatten, (outside, inside) => {
-    out[inside] = data[outside];
-  });
-  return { data: out, depth, outputs };
+  // packIndices written out: millions of calls of a function take seconds.
+  const rows = rowsOf(shape, layout, flatten);
+  const features = shape.slice(1).reduce((a, b) => a * b, 1);
+  const outputs = quads(shape[0]) * 4;
+  const out = new Float32Array(rows.length * outputs);
+  for (let first = 0; first < shape[0]; first += BLOCK) {
+    const end = Math.min(first + BLOCK, shape[0]);
+    for (let row = 0; row < rows.length; row++) {
+      const from = rows[row];
+      if (from < 0) continue;
+      const to = row * outputs;
+      for (let k = first; k < end; k++) out[to + k] = data[k * features + from];
+    }
+  }
+  return { data: out, depth: rows.length, outputs };
 }
 
 /** GPU order → PyTorch order, for reading trained parameters back. */
@@ -193,23 +206,28 @@ export function packParameter(
 ): Float32Array | Uint16Array {
   if (packing !== 'winograd' && packing !== 'winogradf16')
     return packedData(pack(data, shape, layout, flatten), packing);
-  const points = pack(winogradFilters(data), [shape[0], shape[1], 4, 4], 'conv');
-  return packedData(points, packing === 'winograd' ? 'f32' : 'f16pairs');
+  const half = packing === 'winogradf16';
+  const points = pack(winogradFilters(data, half ? 4 : 1), [shape[0], shape[1], 4, 4], 'conv');
+  return packedData(points, half ? 'f16pairs' : 'f32');
 }
 
-/** G g Gᵀ for each 3×3 filter g (see conv2d/winograd.ts): nine values become sixteen. */
-export function winogradFilters(data: Float32Array): Float32Array {
+/** factor · G g Gᵀ for each 3×3 filter g (see conv2d/winograd.ts): nine values become sixteen. */
+export function winogradFilters(data: Float32Array, factor = 1): Float32Array {
   const out = new Float32Array((data.length / 9) * 16);
   for (let from = 0, to = 0; from < data.length; from += 9, to += 16) {
     for (let c = 0; c < 3; c++) {
-      const [a, b, d] = [data[from + c], data[from + 3 + c], data[from + 6 + c]];
+      const a = data[from + c] * factor;
+      const b = data[from + 3 + c] * factor;
+      const d = data[from + 6 + c] * factor;
       out[to + c] = a;
       out[to + 4 + c] = (a + b + d) / 2;
       out[to + 8 + c] = (a - b + d) / 2;
       out[to + 12 + c] = d;
     }
     for (let r = to; r < to + 16; r += 4) {
-      const [a, b, d] = [out[r], out[r + 1], out[r + 2]];
+      const a = out[r];
+      const b = out[r + 1];
+      const d = out[r + 2];
       out[r + 1] = (a + b + d) / 2;
       out[r + 2] = (a - b + d) / 2;
       out[r + 3] = d;

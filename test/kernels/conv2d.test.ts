@@ -162,7 +162,7 @@ async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOp
     slope: c.activation === 'prelu' ? some(s.outChannels, 5) : undefined,
     residual: c.residual ? roundedTo(c.storage, some(size(yShape), 6)) : undefined,
   };
-  const affine = options.affine && { scale: some(s.inChannels, 7), shift: some(s.inChannels, 8) };
+  const affine = !options.affine ? undefined : { scale: some(s.inChannels, 7), shift: some(s.inChannels, 8) };
   const seen = affine
     ? x.map((v, i) => v * affine.scale[i % s.inChannels] + affine.shift[i % s.inChannels])
     : x;
@@ -264,9 +264,9 @@ describe('conv2d forward', () => {
     expect(planConv2d(s, traits).variant).not.toBe('winograd');
     if (traits.kind === 'cpu' && traits.subgroupSize > 0)
       expect(planConv2d(s, traits, { fixedWeights: true }).variant).toBe('winograd');
-    expect(planConv2d(shapeOf(1, 14, 14, 64, 64, { stride: 2 }), traits, { fixedWeights: true }).variant).not.toBe(
-      'winograd',
-    );
+    expect(
+      planConv2d(shapeOf(1, 14, 14, 64, 64, { stride: 2 }), traits, { fixedWeights: true }).variant,
+    ).not.toBe('winograd');
   });
 
   it('has a reference that agrees with TensorFlow.js', async () => {

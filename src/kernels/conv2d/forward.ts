@@ -4,8 +4,8 @@ import { conv2dDepthwise, conv2dDepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dSubgroup } from './subgroup.js';
-import { conv2dWinograd } from './winograd.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
+import { conv2dWinograd } from './winograd.js';
 
 /** The dispatches of y = activation(conv(x, weight) + bias) + residual by the planned variant. */
 export function conv2dForward<B>(

@@ -1,8 +1,8 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
-import { isWinograd } from './winograd.js';
 import type { Conv2dPlan, Conv2dShape } from './types.js';
+import { isWinograd } from './winograd.js';
 
 export interface PlanOptions {
   /** f16 stores weights as halves (sums stay f32). Default f32. */

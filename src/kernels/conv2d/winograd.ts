@@ -11,7 +11,8 @@
  *
  * Three dispatches over the tiles T of some pictures: inputs V [16][T][Ip], sixteen GEMMs M [16][T][Op] with weights
  * U [16][Ip][Op] transformed when they are packed (packing.ts), outputs with the epilogue. V has x's storage type,
- * M is always f32, because four outputs are differences of nine of them.
+ * M is always f32, because four outputs are differences of nine of them. A sum of four halves could pass their
+ * range, so V is stored as a quarter where U is stored as halves, four times too large.
  *
  * An affine map of the input (a batch norm that follows an addition and so folds into no convolution before it) is
  * applied where V is made, to pixels only: what lies in the padding stays zero.
@@ -34,6 +35,7 @@ export const isWinograd = (s: Conv2dShape): boolean =>
 export function conv2dWinograd<B>(call: Conv2dCall<B>, plan: Conv2dPlan): KernelCall<B>[] {
   const s = call.shape;
   if (!call.temporary) throw new Error('conv2d.forward.winograd needs scratch memory');
+  const pairs = plan.packing === 'winogradf16';
   const total = tilesOf(s);
   const bytesPerTile =
     POINTS * (quads(s.inChannels) * bytesPerQuad(call.x.dtype) + quads(s.outChannels) * 16);
@@ -45,7 +47,11 @@ export function conv2dWinograd<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
     const chunk = { first, tiles: Math.min(length, total - first) };
     const v = call.temporary([POINTS, chunk.tiles, s.inChannels], call.x.dtype);
     const m = call.temporary([POINTS, chunk.tiles, s.outChannels], 'f32');
-    calls.push(transformInput(call, chunk, v), multiply(call, plan, chunk, v, m), transformOutput(call, chunk, m));
+    calls.push(
+      transformInput(call, pairs, chunk, v),
+      multiply(call, plan, chunk, v, m),
+      transformOutput(call, chunk, m),
+    );
   }
   return calls;
 }
@@ -81,7 +87,7 @@ ${eachItem(SIZE)}
   let ty = row - n * params.tiles_h;
   let tx = place - row * params.tiles_w;`;
 
-function transformInput<B>(call: Conv2dCall<B>, chunk: Chunk, v: Operand<B>): KernelCall<B> {
+function transformInput<B>(call: Conv2dCall<B>, pairs: boolean, chunk: Chunk, v: Operand<B>): KernelCall<B> {
   const s = call.shape;
   const count = chunk.tiles * quads(s.inChannels);
   const four = range(4);
@@ -129,7 +135,9 @@ ${four
   let step = params.tiles * params.in_q;
 ${four
   .flatMap((r) =>
-    combine(four.map((c) => `e${r}${c}`)).map((e, c) => `  store_points(i + ${4 * r + c}u * step, ${e});`),
+    combine(four.map((c) => `e${r}${c}`)).map(
+      (e, c) => `  store_points(i + ${4 * r + c}u * step, ${pairs ? `0.25 * (${e})` : e});`,
+    ),
   )
   .join('\n')}
 }`,
@@ -202,8 +210,7 @@ ${lines(lanes * blocks - 4, (i) => `    s${i} = s${i + 4};`)}
     flops: (convFlops(s) * chunk.tiles) / tilesOf(s),
     bytes:
       POINTS *
-      (depthBytes +
-        chunk.tiles * (quads(s.inChannels) * bytesPerQuad(v.dtype) + quads(s.outChannels) * 16)),
+      (depthBytes + chunk.tiles * (quads(s.inChannels) * bytesPerQuad(v.dtype) + quads(s.outChannels) * 16)),
   };
 }
 
