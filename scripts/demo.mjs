@@ -40,19 +40,26 @@ for (const { name, photo, part } of PORTRAITS) {
 console.log(
   `A facebank of ${PORTRAITS.length} people, cut from other photos, is in ${relative(root, bank)}.`,
 );
-wfr('weights', 'list', '--used');
+if (wfr('weights', 'list', '--used') !== 0) {
+  console.error(
+    '\nThe demo needs a detector and a recogniser. Fetch public ones, then run it again:\n' +
+      '  npx wfr weights pull mtcnn\n  npx wfr weights pull mobilefacenet-xiaoccer',
+  );
+  process.exit(1);
+}
 const picture = join(out, 'group.jpg');
-wfr('annotate', join(photos, GROUP), '--bank', bank, '--out', picture);
+const status = wfr('annotate', join(photos, GROUP), '--bank', bank, '--out', picture);
+if (status !== 0) process.exit(status);
 console.log(
   `Look at ${relative(process.cwd(), picture) || picture}: names under the boxes, white for unknown, “?” where it is not sure.`,
 );
 
-/** @param {...string} args */
+/** @param {...string} args @returns {number} exit status */
 function wfr(...args) {
   const shown = args.map((a) => (a.startsWith(root) ? relative(process.cwd(), a) : a));
   console.log(`\n$ wfr ${shown.join(' ')}`);
   const { status } = spawnSync(process.execPath, [join(root, 'bin', 'wfr.js'), ...args], {
     stdio: 'inherit',
   });
-  if (status !== 0) process.exit(status ?? 1);
+  return status ?? 1;
 }

@@ -21,7 +21,7 @@ export function progress(total: number, unit: string, stream: NodeJS.WriteStream
   }
   const bar = new SingleBar(
     {
-      format: `{bar} {value}/{total} ${unit}, {eta_formatted} left  {label}`,
+      format: `{bar} {value}/{total} ${unit}{left}  {label}`,
       stream,
       clearOnComplete: true,
       hideCursor: true,
@@ -31,15 +31,29 @@ export function progress(total: number, unit: string, stream: NodeJS.WriteStream
     },
     Presets.shades_classic,
   );
-  bar.start(total, 0, { label: '' });
+  bar.start(total, 0, { label: '', left: '' });
+  const start = Date.now();
+  let done = 0;
   return {
-    step: (label = '') => bar.increment(1, { label }),
+    step(label = '') {
+      done++;
+      bar.increment(1, { label, left: `, ${duration(((Date.now() - start) / done) * (total - done))} left` });
+    },
     note(line) {
       stream.write(`\r\x1b[K${line}\n`);
       bar.render();
     },
     stop: () => bar.stop(),
   };
+}
+
+/** `40 s`, `12 min`, `2 h 05 min`. */
+export function duration(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  if (seconds < 100) return `${seconds} s`;
+  const minutes = Math.ceil(seconds / 60);
+  if (minutes < 100) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
 }
 
 export interface BytesProgress {

@@ -1,4 +1,4 @@
-import { type Progress, progress } from './progress.js';
+import { duration, type Progress, progress } from './progress.js';
 
 /**
  * Progress of a run of many minutes: the usual bar on a terminal; in a log, a line now and then with the time that
@@ -22,8 +22,8 @@ export function steadyProgress(
       const now = Date.now();
       if (now - said < everyMs || done === total) return;
       said = now;
-      const minutes = ((now - start) / done / 60_000) * (total - done);
-      bar.note(`${done} of ${total} ${unit}, about ${Math.ceil(minutes)} min left`);
+      const left = duration(((now - start) / done) * (total - done));
+      bar.note(`${done} of ${total} ${unit}, about ${left} left`);
     },
   };
 }

@@ -62,7 +62,7 @@ it('tells a log that it is alive', () => {
   bar.step();
   bar.stop();
   expect(lines).toEqual([
-    expect.stringMatching(/^1 of 3 pictures, about \d+ min left\n$/),
-    expect.stringMatching(/^2 of 3 pictures, about \d+ min left\n$/),
+    expect.stringMatching(/^1 of 3 pictures, about \d+ s left\n$/),
+    expect.stringMatching(/^2 of 3 pictures, about \d+ s left\n$/),
   ]);
 });

@@ -1,6 +1,6 @@
 import { Writable } from 'node:stream';
 import { expect, it } from 'vitest';
-import { progress } from '../../src/cli/progress.js';
+import { duration, progress } from '../../src/cli/progress.js';
 import { table } from '../../src/cli/table.js';
 
 it('aligns columns, wide characters included', () => {
@@ -42,6 +42,19 @@ it('draws a bar on a terminal only, and notes everywhere', () => {
   bar.step('a.jpg');
   bar.note('b.jpg: no picture');
   bar.stop();
-  expect(terminal.text()).toMatch(/1\/5 pictures.*a\.jpg/);
+  // Before the first picture is done nobody knows how long one takes.
+  expect(terminal.text()).toMatch(/0\/5 pictures {2}/);
+  expect(terminal.text()).toMatch(/1\/5 pictures, \d+ s left {2}a\.jpg/);
   expect(terminal.text()).toContain('b.jpg: no picture\n');
+});
+
+it('says durations in the unit that suits', () => {
+  expect([0, 1500, 99_000, 100_000, 5_400_000, 7_500_000].map(duration)).toEqual([
+    '0 s',
+    '2 s',
+    '99 s',
+    '2 min',
+    '90 min',
+    '2 h 05 min',
+  ]);
 });
