@@ -1,0 +1,210 @@
+import { type DrawnFace, drawFaces } from '../src/index.js';
+import { Bank } from './lib/bank.js';
+import type { FoundFace } from './lib/engine.js';
+import { type Dropped, fromList, isVideo, onFiles } from './lib/files.js';
+import { chooser, element, megabytes, say, setUp } from './lib/setup.js';
+
+const video = element<HTMLVideoElement>('video');
+const overlay = element<HTMLCanvasElement>('overlay');
+const minFace = element<HTMLInputElement>('min-face');
+const STAGES = ['grab', 'upload', 'detect', 'embed', 'name', 'draw'] as const;
+type Stage = (typeof STAGES)[number];
+const WINDOW = 30;
+
+const bank = await Bank.open();
+const session = await setUp(['detector']);
+
+/** The run that is shown; another start or a stop ends it. */
+let run = 0;
+let stream: MediaStream | undefined;
+const history: Record<Stage, number>[] = [];
+const finished: number[] = [];
+let frames = 0;
+
+/** The video's frame as something that can be handed to a worker. */
+const grab = (): Promise<VideoFrame | ImageBitmap> | VideoFrame =>
+  typeof VideoFrame === 'undefined' ? createImageBitmap(video) : new VideoFrame(video);
+
+function nameOf(face: FoundFace): DrawnFace {
+  const net = session?.nets.recogniser;
+  const { box, landmarks } = face;
+  if (!net || !face.embedding) return { box, landmarks, status: 'unknown', label: 'face' };
+  const match = bank.facebank(net.hash).match(face.embedding, { threshold: net.threshold });
+  if (match.status === 'unknown') return { box, landmarks, label: 'unknown', status: 'unknown' };
+  return { box, landmarks, label: match.name, similarity: match.similarity, status: match.status };
+}
+
+/** Resolves when the video shows another frame than before. */
+function nextFrame(): Promise<void> {
+  return new Promise((resolve) => {
+    if ('requestVideoFrameCallback' in video) video.requestVideoFrameCallback(() => resolve());
+    else requestAnimationFrame(() => resolve());
+  });
+}
+
+async function loop(own: number): Promise<void> {
+  let shown = '';
+  while (own === run && !video.ended) {
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || video.paused) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      continue;
+    }
+    try {
+      const t0 = performance.now();
+      const frame = await grab();
+      const t1 = performance.now();
+      const found = await session!.engine.recognise(frame, Number(minFace.value));
+      if (own !== run) return;
+      const t2 = performance.now();
+      const faces = found.faces.map(nameOf);
+      const t3 = performance.now();
+      draw(faces, found.width, found.height);
+      const t4 = performance.now();
+      note({ grab: t1 - t0, ...found.times, name: t3 - t2, draw: t4 - t3 }, t4, found.gpuBytes);
+      const seen = faces.map((f) => f.label).join(', ');
+      if (seen !== shown) listSeen(faces);
+      shown = seen;
+    } catch (error) {
+      say((error as Error).message, 'error');
+      return stop();
+    }
+    await Promise.race([nextFrame(), new Promise((resolve) => setTimeout(resolve, 500))]);
+  }
+  if (own === run) {
+    say(`The video is over: ${frames} frames were looked at.`);
+    element<HTMLButtonElement>('stop').disabled = true;
+  }
+}
+
+function draw(faces: readonly DrawnFace[], width: number, height: number): void {
+  overlay.width = width;
+  overlay.height = height;
+  const context = overlay.getContext('2d')!;
+  const mirrored = element<HTMLInputElement>('mirror').checked;
+  // The video is mirrored by CSS; boxes follow, names stay readable.
+  const turned = mirrored ? faces.map((f) => mirror(f, width)) : faces;
+  drawFaces(context, turned, { width, height, fonts: 'system-ui, "DejaVu Sans", sans-serif' });
+  overlay.setAttribute('aria-label', faces.length > 0 ? faces.map((f) => f.label).join(', ') : 'No face');
+}
+
+const mirror = (face: DrawnFace, width: number): DrawnFace => ({
+  ...face,
+  box: { ...face.box, x1: width - face.box.x2, x2: width - face.box.x1 },
+  landmarks: face.landmarks?.map(([x, y]) => [width - x, y] as const),
+});
+
+function note(times: Record<Stage, number>, now: number, gpuBytes: number): void {
+  frames++;
+  history.push(times);
+  finished.push(now);
+  if (history.length > WINDOW) history.shift();
+  if (finished.length > WINDOW) finished.shift();
+  const span = finished[finished.length - 1] - finished[0];
+  const fps = span > 0 ? ((finished.length - 1) * 1000) / span : 0;
+  element('fps').textContent = fps > 0 ? fps.toFixed(1) : '–';
+  const median = (stage: Stage) => history.map((h) => h[stage]).sort((a, b) => a - b)[history.length >> 1];
+  element('times').replaceChildren(
+    ...STAGES.map((stage) => {
+      const row = document.createElement('tr');
+      row.append(
+        Object.assign(document.createElement('td'), { textContent: stage }),
+        Object.assign(document.createElement('td'), { textContent: median(stage).toFixed(1) }),
+      );
+      return row;
+    }),
+  );
+  element('memory').textContent = megabytes(gpuBytes);
+  document.body.dataset.frames = String(frames);
+  document.body.dataset.gpuBytes = String(gpuBytes);
+}
+
+function listSeen(faces: readonly DrawnFace[]): void {
+  element('nobody').hidden = faces.length > 0;
+  element('seen').replaceChildren(
+    ...faces.map((face) =>
+      Object.assign(document.createElement('li'), {
+        textContent: `${face.label}${face.similarity === undefined ? '' : ` ${face.similarity.toFixed(2)}`}`,
+      }),
+    ),
+  );
+}
+
+function stop(): void {
+  run++;
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  stream = undefined;
+  video.pause();
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.removeAttribute('src');
+  video.srcObject = null;
+  element('layers').hidden = true;
+  element('empty').hidden = false;
+  element('stage').classList.remove('full');
+  element<HTMLButtonElement>('stop').disabled = true;
+  listSeen([]);
+}
+
+async function play(what: string): Promise<void> {
+  element('layers').hidden = false;
+  element('empty').hidden = true;
+  element('stage').classList.add('full');
+  element<HTMLButtonElement>('stop').disabled = false;
+  history.length = 0;
+  finished.length = 0;
+  frames = 0;
+  await video.play();
+  say(`Watching ${what}.`);
+  void loop(run);
+}
+
+async function startCamera(): Promise<void> {
+  if (!session?.nets.detector) return say('Load a detector first.', 'error');
+  stop();
+  try {
+    say('Asking for the camera…', 'busy');
+    stream = await navigator.mediaDevices.getUserMedia({
+      video: { width: { ideal: 640 }, facingMode: 'user' },
+    });
+    video.srcObject = stream;
+    await play('the camera');
+  } catch (error) {
+    stop();
+    say(`The camera cannot be used: ${(error as Error).message}`, 'error');
+  }
+}
+
+async function startVideo(file: File): Promise<void> {
+  if (!session?.nets.detector) return say('Load a detector first.', 'error');
+  stop();
+  try {
+    video.src = URL.createObjectURL(file);
+    await play(file.name);
+  } catch (error) {
+    stop();
+    say(`${file.name} cannot be played: ${(error as Error).message}`, 'error');
+  }
+}
+
+async function take(files: readonly Dropped[]): Promise<void> {
+  const rest = (await session?.takeWeights(files)) ?? [];
+  const found = rest.find(isVideo);
+  if (found) await startVideo(found.file);
+  else if (rest.length > 0) say('No video among these files.', 'error');
+}
+
+if (session) {
+  onFiles((files) => void take(files));
+  chooser('choose', 'videos', (files) => void startVideo(files[0]));
+  chooser('choose-weights', 'weights-files', (files) => void take(fromList([...files])));
+  element('start').addEventListener('click', () => void startCamera());
+  element('stop').addEventListener('click', () => {
+    stop();
+    say('Stopped.');
+  });
+  element('mirror').addEventListener('change', () => {
+    video.style.transform = element<HTMLInputElement>('mirror').checked ? 'scaleX(-1)' : '';
+  });
+  minFace.addEventListener('input', () => {
+    element('min-face-out').textContent = `${minFace.value} px`;
+  });
+}
