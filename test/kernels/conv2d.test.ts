@@ -214,13 +214,18 @@ describe('conv2d forward', () => {
     },
   );
 
-  it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))('planned for a card: %s', async (_, s) => {
-    const traits = card((await sharedGpu()).traits);
-    for (const c of EPILOGUES) {
-      for (const precision of ['f32', 'f16'] as const)
-        await check(s, c, planConv2d(s, traits, { precision }), { traits });
-    }
-  });
+  // A software adapter compiles a card's kernel, all barriers, for seconds.
+  it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))(
+    'planned for a card: %s',
+    async (_, s) => {
+      const traits = card((await sharedGpu()).traits);
+      for (const c of EPILOGUES) {
+        for (const precision of ['f32', 'f16'] as const)
+          await check(s, c, planConv2d(s, traits, { precision }), { traits });
+      }
+    },
+    300_000,
+  );
 
   it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))('direct: %s', async (_, s) => {
     for (const c of EPILOGUES) await check(s, c, { variant: 'direct', packing: 'f32', tile: {} });

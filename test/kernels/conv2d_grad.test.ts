@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
 import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { conv2dGradInput } from '../../src/kernels/conv2d/grad_input.js';
+import { planGradInput, planGradWeight } from '../../src/kernels/conv2d/grad_plan.js';
 import {
   conv2dGradInputReference,
   conv2dGradWeightReference,
@@ -63,12 +64,14 @@ const SHAPES: Conv2dShape[] = [
   shapeOf(1, 9, 10, 3, 3, { stride: 2, dilation: 2, padding: 2 }),
   shapeOf(1, 12, 11, 3, 3, { stride: 4, dilation: 2, padding: 1 }),
   shapeOf(1, 2, 2, 3, 3, { ...k1, stride: 3 }),
+  shapeOf(2, 11, 9, 17, 18, { stride: 3, dilation: 2, padding: 2 }),
   // More pixels than one chunk of a split.
   shapeOf(2, 33, 17, 5, 9),
   // Dense layers: the filter covers the map.
   shapeOf(1, 3, 3, 17, 34, { padding: 0 }),
   shapeOf(5, 1, 1, 130, 10, k1),
   shapeOf(3, 7, 6, 10, 33, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+  shapeOf(17, 2, 3, 9, 20, { kernelHeight: 2, kernelWidth: 3, padding: 0 }),
 ];
 
 const DEPTHWISE_SHAPES: Conv2dShape[] = [
@@ -200,9 +203,34 @@ describe('gradients of conv2d', () => {
     for (const c of STORAGES) await check(s, c, traits);
   });
 
-  it.each(all.map((s) => [describeShape(s), s] as const))('planned for a card: %s', async (_, s) => {
+  // A software adapter compiles a card's kernel, all barriers, for seconds.
+  it.each(all.map((s) => [describeShape(s), s] as const))(
+    'planned for a card: %s',
+    async (_, s) => {
+      const { traits } = await sharedGpu();
+      for (const c of STORAGES) await check(s, c, card(traits));
+    },
+    300_000,
+  );
+
+  it('reach every variant by these shapes', async () => {
     const { traits } = await sharedGpu();
-    for (const c of STORAGES) await check(s, c, card(traits));
+    const found = new Set<string>();
+    for (const s of all) {
+      for (const t of [traits, card(traits)]) {
+        found.add(`input ${planGradInput(s, t).variant}`);
+        found.add(`weight ${planGradWeight(s, t).variant}`);
+      }
+    }
+    for (const variant of ['direct', 'tiled', 'depthwise', 'strip', 'grouped']) {
+      expect(found).toContain(`input ${variant}`);
+      expect(found).toContain(`weight ${variant}`);
+    }
+    expect(found).toContain('input global');
+    if (traits.kind === 'cpu' && traits.subgroups) {
+      expect(found).toContain('input subgroup');
+      expect(found).toContain('weight subgroup');
+    }
   });
 
   it('gives the same bits twice', async () => {
@@ -260,7 +288,7 @@ describe('gradients of conv2d', () => {
   it('have references that agree with TensorFlow.js', async () => {
     await tf.setBackend('cpu');
     // TensorFlow.js has gradients for dilation 1 and no groups between one and all.
-    for (const s of [SHAPES[2], SHAPES[4], SHAPES[5], SHAPES[8], SHAPES[9], SHAPES[14], SHAPES[21]]) {
+    for (const s of [SHAPES[2], SHAPES[4], SHAPES[5], SHAPES[8], SHAPES[9], SHAPES[14], SHAPES[22]]) {
       await compareWithTensorFlow(s, [2, 3, 1, 0], [3, 2, 0, 1], (x, w) =>
         tf.conv2d(x, w, s.stride, s.padding || 'valid'),
       );

@@ -4,6 +4,7 @@ import { conv2dDepthwise, conv2dDepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dSubgroup } from './subgroup.js';
+import { conv2dTiled } from './tiled.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 import { conv2dWinograd } from './winograd.js';
 
@@ -24,6 +25,8 @@ export function conv2dForward<B>(
       return conv2dSubgroup(call, plan);
     case 'winograd':
       return conv2dWinograd(call, plan);
+    case 'tiled':
+      return conv2dTiled(call);
     default:
       return conv2dDirect(call);
   }

@@ -20,6 +20,7 @@ import {
 import { gradInputDirect } from './grad_input_direct.js';
 import { gradInputGrouped } from './grad_input_grouped.js';
 import { gradInputSubgroup } from './grad_input_subgroup.js';
+import { gradInputTiled } from './grad_input_tiled.js';
 import { planGradInput } from './grad_plan.js';
 import type { GradInputCall } from './grad_types.js';
 import type { Conv2dShape } from './types.js';
@@ -39,6 +40,8 @@ export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits)
       return gradInputGrouped(dense);
     case 'subgroup':
       return gradInputSubgroup(dense, plan.tile);
+    case 'tiled':
+      return gradInputTiled(dense);
     default:
       return gradInputDirect(dense);
   }

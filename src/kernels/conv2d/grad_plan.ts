@@ -4,13 +4,14 @@ import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
 import type { SubgroupTile } from './subgroup.js';
+import { fillsTile, TILE } from './tiled.js';
 import type { Conv2dShape } from './types.js';
 
 export type GradInputPlan =
   | { variant: 'subgroup'; tile: SubgroupTile }
   | { variant: 'strip'; tile: StripTile }
   | { variant: 'global'; size: number }
-  | { variant: 'direct' | 'depthwise' | 'grouped' };
+  | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' };
 
 export interface SplitPlan {
   /** Partial gradients; 1 writes the gradient itself. */
@@ -26,7 +27,7 @@ export type GradWeightPlan = SplitPlan &
   (
     | { variant: 'subgroup'; tile: SubgroupTile }
     | { variant: 'strip'; tile: { columns: number; rows: number; size: number } }
-    | { variant: 'direct' | 'depthwise' | 'grouped' }
+    | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' }
   );
 
 const isDepthwise = (s: Conv2dShape) =>
@@ -46,7 +47,11 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
     return { variant: 'strip', tile: { columns: s.stride === 1 ? 2 : 1, rows, size: lanesOf(traits) } };
   }
   if (s.groups > 1) return { variant: 'grouped' };
-  if (!hasFixedSubgroups(traits)) return { variant: 'direct' };
+  if (!hasFixedSubgroups(traits)) {
+    return {
+      variant: traits.kind === 'gpu' && fillsTile(largestClass(s), s.inChannels) ? 'tiled' : 'direct',
+    };
+  }
   const lanes = traits.subgroupSize;
   const width = quads(s.inChannels) * 4 <= lanes * 2 ? 2 : 4;
   const pixels = largestClass(s);
@@ -87,8 +92,13 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
     return { variant: 'grouped', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 4), 64) };
   }
   const rows = taps * quads(s.inChannels) * 4;
-  if (!hasFixedSubgroups(traits))
+  if (!hasFixedSubgroups(traits)) {
+    if (traits.kind === 'gpu' && fillsTile(rows, columns)) {
+      const tiles = ceilDiv(rows, TILE) * ceilDiv(columns, TILE);
+      return { variant: 'tiled', ...split(rows, pixels, ceilDiv(512, tiles), 256) };
+    }
     return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
+  }
   const lanes = traits.subgroupSize;
   const width = columns <= lanes * 2 ? 2 : 4;
   const blocks = rows / 4 <= lanes ? 1 : 2;

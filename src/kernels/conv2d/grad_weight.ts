@@ -16,6 +16,7 @@ import { gradWeightDepthwise, gradWeightDepthwiseStrip } from './grad_weight_dep
 import { gradWeightDirect } from './grad_weight_direct.js';
 import { gradWeightGrouped } from './grad_weight_grouped.js';
 import { gradWeightSubgroup } from './grad_weight_subgroup.js';
+import { gradWeightTiled } from './grad_weight_tiled.js';
 
 /** The dispatches of dw = dL/dweight by the variant planned for the shape and the device. */
 export function conv2dGradWeight<B>(call: GradWeightCall<B>, traits: DeviceTraits): KernelCall<B>[] {
@@ -32,6 +33,8 @@ export function conv2dGradWeight<B>(call: GradWeightCall<B>, traits: DeviceTrait
         return gradWeightGrouped(call, partial, plan);
       case 'subgroup':
         return gradWeightSubgroup(call, partial, plan);
+      case 'tiled':
+        return gradWeightTiled(call, partial, plan);
       default:
         return gradWeightDirect(call, partial, plan);
     }

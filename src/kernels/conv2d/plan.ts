@@ -1,6 +1,7 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { fillsTile } from './tiled.js';
 import type { Conv2dPlan, Conv2dShape } from './types.js';
 import { isWinograd } from './winograd.js';
 
@@ -35,7 +36,9 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
       tile: { lanes: traits.subgroupSize, ...subgroupTile(s, traits.subgroupSize) },
     };
   }
-  return { variant: 'direct', packing: 'f32', tile: {} };
+  const pixels = s.batch * s.outHeight * s.outWidth;
+  const tiled = traits.kind === 'gpu' && fillsTile(pixels, s.outChannels);
+  return { variant: tiled ? 'tiled' : 'direct', packing: 'f32', tile: {} };
 }
 
 /** A strip for the 3×3 filters of the nets, else a run of outputs along a row. */

@@ -42,7 +42,7 @@ export interface Conv2dCall<B> {
 
 /** What the plan decided for a shape on a device. */
 export interface Conv2dPlan {
-  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'winograd';
+  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'tiled' | 'winograd';
   packing: Packing;
   /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
   tile: Readonly<Record<string, number>>;

@@ -1,0 +1,105 @@
+/**
+ * Input gradient by the GEMM of tiled.ts, for hardware GPUs: m is a pixel of one class of the stride (see
+ * grad_input.ts), k a tap of that class and an output channel, n an input channel. The weights' quads lie along k, so
+ * an invocation loads a 4×4 block of them and turns it round on the way to workgroup memory.
+ */
+import type { KernelCall } from '../../gpu/kernel_call.js';
+import { ceilDiv, quads, read, write } from '../tensor.js';
+import { convFlops } from './geometry.js';
+import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
+import type { GradInputCall } from './grad_types.js';
+import { DIVIDE, lines } from './subgroup.js';
+import { TILE, tiledGemm } from './tiled.js';
+
+/** Goes on by one quad in the depth: output channels first, then the taps of the class. */
+const next = (p: 'a' | 'b') =>
+  `${p}ko++; if (${p}ko == params.out_q) { ${p}ko = 0u; ${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; } }`;
+
+export function gradInputTiled<B>(call: GradInputCall<B>): KernelCall<B>[] {
+  const s = call.shape;
+  const tiles = ceilDiv(largestClass(s), TILE);
+  const columns = ceilDiv(quads(s.inChannels) * 4, TILE);
+  const body = tiledGemm({
+    functions: `${DIVIDE}
+${CLASSES}
+fn taps_of(first: u32, taps: u32) -> u32 {
+  return select(0u, (taps - first + params.tap_step - 1u) / params.tap_step, first < taps);
+}`,
+    setup: `
+  let classes = params.stride * params.stride;
+  let cy = group.z % classes / params.stride;
+  let cx = group.z % params.stride;
+  let rows = class_size(params.in_h, cy);
+  let columns = class_size(params.in_w, cx);
+  let pixels = params.batch * rows * columns;
+  let first = (group.x + group.y * 65535u) * ${TILE}u;
+  if (first >= pixels) { return; }
+  let first_quad = group.z / classes * 16u;
+  let first_ky = first_tap(cy + params.padding, params.kernel_h);
+  let first_kx = first_tap(cx + params.padding, params.kernel_w);
+  let depth = taps_of(first_ky, params.kernel_h) * taps_of(first_kx, params.kernel_w) * params.out_q;
+  let per_width = 1.0 / f32(columns);
+  let per_map = 1.0 / f32(columns * rows);
+  let m = min(first + t, pixels - 1u);
+  let line = divide(m, columns, per_width);
+  let n = divide(m, columns * rows, per_map);
+  let tx = m - line * columns;
+  let ty = line - n * rows;
+  // Where in the depth the next loads of dy (a) and of the weights (b) are; no taps, no depth.
+  var ako = 0u;
+  var akx = first_kx;
+  var aky = select(first_ky, params.kernel_h, first_kx >= params.kernel_w);
+  var bko = 0u;
+  var bkx = akx;
+  var bky = aky;
+  for (var i = 0u; i < t / 16u; i++) { ${next('b')} }
+  let channel = (first_quad + t % 16u) * 4u;`,
+    fetch: `${lines(
+      4,
+      (j) => `      {
+        let oy = ty + source(cy + params.padding, aky);
+        let ox = tx + source(cx + params.padding, akx);
+        a${j} = vec4<f32>(0.0);
+        if (aky < params.kernel_h && oy < params.out_h && ox < params.out_w) {
+          a${j} = load_dy(((n * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
+        }
+        ${next('a')}
+      }`,
+    )}
+      if (bky < params.kernel_h && channel < params.in_q * 4u) {
+        let w = ((bky * params.kernel_w + bkx) * params.in_q * 4u + channel) * params.out_q + bko;
+${lines(4, (j) => `        b${j} = weight[w + ${j}u * params.out_q];`)}
+      } else {
+${lines(4, (j) => `        b${j} = vec4<f32>(0.0);`)}
+      }
+      for (var i = 0u; i < 4u; i++) { ${next('b')} }`,
+    a: 'rows',
+    b: 'blocks',
+    store: `if (first + row < pixels && first_quad + column < params.in_q) {
+      let p = first + row;
+      let l = divide(p, columns, per_width);
+      let picture = divide(p, columns * rows, per_map);
+      let y = (l - picture * rows) * params.stride + cy;
+      let x = (p - l * columns) * params.stride + cx;
+      store_dx(((picture * params.in_h + y) * params.in_w + x) * params.in_q + first_quad + column, v);
+    }`,
+  });
+  return [
+    {
+      label: 'conv2d.grad_input.tiled',
+      uniforms: gradInputUniforms(s),
+      buffers: [
+        read('dy', call.dy),
+        { name: 'weight', ref: call.weight, element: 'vec4<f32>', write: false },
+        write('dx', call.dx),
+      ],
+      body,
+      workgroups: [Math.min(tiles, 65535), ceilDiv(tiles, 65535), columns * s.stride * s.stride],
+      flops: convFlops(s),
+      bytes: gradInputBytes(
+        call,
+        s.kernelHeight * s.kernelWidth * quads(s.inChannels) * 16 * quads(s.outChannels) * 4,
+      ),
+    },
+  ];
+}
