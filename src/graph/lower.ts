@@ -1,7 +1,7 @@
 import type { KernelCall } from '../gpu/kernel_call.js';
 import { conv2dForward } from '../kernels/conv2d/forward.js';
 import { planConv2d } from '../kernels/conv2d/plan.js';
-import type { Activation, Conv2dShape } from '../kernels/conv2d/types.js';
+import type { Activation, Conv2dPlan, Conv2dShape } from '../kernels/conv2d/types.js';
 import { add, affine, batchNorm, flip, mul, prelu, relu } from '../kernels/elementwise/forward.js';
 import { flatten } from '../kernels/flatten/forward.js';
 import { l2Normalize } from '../kernels/l2norm/forward.js';
@@ -19,9 +19,17 @@ import {
 } from './lowering.js';
 import type { OpName } from './shapes.js';
 
+/** A step that runs for hours takes the tile that is fastest once compiled; the planner's choice counts compiling in. */
+function planFor<R>(shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
+  const plan = planConv2d(shape, ctx.traits, { precision: ctx.precision, fixedWeights: ctx.fixedWeights });
+  const pixels = shape.batch * shape.outHeight * shape.outWidth;
+  if (ctx.fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
+  return pixels < 64 * plan.tile.lanes ? plan : { ...plan, tile: { ...plan.tile, blocks: 4 } };
+}
+
 function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): KernelCall<R>[] {
   const { attributes: a, inputs } = node;
-  const plan = planConv2d(shape, ctx.traits, { precision: ctx.precision, fixedWeights: ctx.fixedWeights });
+  const plan = planFor(shape, ctx);
   let next = 2;
   const bias = a.hasBias ? ctx.parameter(inputs[next++], 'f32') : undefined;
   const activation: Activation = a.activation ?? 'none';

@@ -17,12 +17,18 @@ export interface Walk {
   chunks: number;
   uniforms: Record<string, Uniform>;
   workgroups: [number, number, number];
-  /** WGSL from the entry point into the loop: defines q (quad of channels), chunk, and `at`, the element's quad index. */
+  /** WGSL from the entry point on: defines q (quad of channels), chunk, its `first` row and `length`. */
   open: string;
-  /** WGSL up to the loop, for what is loaded once a channel, and into it. */
-  loop: string;
-  close: string;
+  /**
+   * WGSL that runs `body` for every row of the chunk; it reads and writes element `at`.
+   * @param unroll rows a turn of the loop: four halve the time of a body that only loads and adds; one that stores
+   *   gets slower.
+   */
+  each(body: string, unroll?: number): string;
 }
+
+/** Software drivers give a loop up after 65 535 turns. */
+const MOST_ROWS = 1 << 15;
 
 /** @param few as few chunks as keep the device busy: for sums, whose chunks have to be added up. */
 export function columns(shape: readonly number[], traits: DeviceTraits, few = false): Walk {
@@ -32,7 +38,7 @@ export function columns(shape: readonly number[], traits: DeviceTraits, few = fa
   const size = cpu ? 8 : 64;
   const invocations = cpu ? (few ? 256 : 1024) : few ? 8192 : 65536;
   const wanted = Math.min(ceilDiv(invocations, width), ceilDiv(rows, cpu ? 16 : 4));
-  const perChunk = ceilDiv(rows, Math.max(1, wanted));
+  const perChunk = Math.min(MOST_ROWS, ceilDiv(rows, Math.max(1, wanted)));
   const chunks = ceilDiv(rows, perChunk);
   return {
     rows,
@@ -54,12 +60,15 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
   let q = i - chunk * params.quads;
   let first = chunk * params.per_chunk;
   let length = min(params.per_chunk, params.rows - first);`,
-    loop: `
-  var at = first * params.quads + q;
-  for (var r = 0u; r < length; r++) {`,
-    close: `
-    at += params.quads;
-  }`,
+    each: (body, unroll = 1) => {
+      const turn = `{ let at = row; ${body} } row += params.quads;`;
+      const rest = `for (; r < length; r++) { ${turn} }`;
+      return `
+  var row = first * params.quads + q;
+  var r = 0u;
+  ${unroll > 1 ? `for (; r + ${unroll - 1}u < length; r += ${unroll}u) { ${turn.repeat(unroll)} }` : ''}
+  ${rest}`;
+    },
   };
 }
 

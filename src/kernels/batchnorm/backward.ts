@@ -77,11 +77,10 @@ export function batchNormBackward<B>(c: BatchNormBackward<B>, traits: DeviceTrai
   var d_bias = vec4<f32>(0.0);
   var d_weight = vec4<f32>(0.0);
   var d_slope = vec4<f32>(0.0);
-${walk.loop}${gradient}
+${walk.each(`${gradient}
     d_bias += dz;
     d_weight = fma(dz, (x - mean) * inverse, d_weight);
-    ${c.dSlope ? 'd_slope = fma(dy, min(z, vec4<f32>(0.0)), d_slope);' : ''}
-${walk.close}
+    ${c.dSlope ? 'd_slope = fma(dy, min(z, vec4<f32>(0.0)), d_slope);' : ''}`)}
   let to = chunk * ${sums}u * params.quads + q;
   partial[to] = d_bias;
   partial[to + params.quads] = d_weight;
@@ -138,9 +137,8 @@ ${walk.close}
       body: `${apply.open}${loadChannel}
   let by_x = coefficients[q];
   let constant = coefficients[params.quads + q];
-${apply.loop}${gradient}
-    store_dx(at, fma(dz, scale, fma(x - mean, by_x, constant))${c.extra ? ' + load_extra(at)' : ''});
-${apply.close}
+${apply.each(`${gradient}
+    store_dx(at, fma(dz, scale, fma(x - mean, by_x, constant))${c.extra ? ' + load_extra(at)' : ''});`)}
 }`,
       workgroups: apply.workgroups,
       flops: count * 4 * (active ? 9 : 5),

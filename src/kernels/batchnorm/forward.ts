@@ -48,11 +48,7 @@ export function batchNormStatistics<B>(c: BatchNormStatistics<B>, traits: Device
   let shift = load_x(first * params.quads + q);
   var sum = vec4<f32>(0.0);
   var squares = vec4<f32>(0.0);
-${walk.loop}
-    let d = load_x(at) - shift;
-    sum += d;
-    squares = fma(d, d, squares);
-${walk.close}
+${walk.each('let d = load_x(at) - shift; sum += d; squares = fma(d, d, squares);', 4)}
   let mean = sum / f32(length);
   partial[chunk * 2u * params.quads + q] = shift + mean;
   partial[(chunk * 2u + 1u) * params.quads + q] = max(squares - sum * mean, vec4<f32>(0.0));
@@ -172,10 +168,9 @@ export function batchNormApply<B>(c: BatchNormApply<B>, traits: DeviceTraits): K
   let scale = statistics[q];
   let shift = statistics[params.quads + q];
   ${c.slope !== undefined ? 'let alpha = slope[q];' : ''}
-${walk.loop}
+${walk.each(`
     let z = fma(load_x(at), scale, shift);
-    store_y(at, ${value}${c.residual ? ' + load_residual(at)' : ''});
-${walk.close}
+    store_y(at, ${value}${c.residual ? ' + load_residual(at)' : ''});`)}
 }`,
       workgroups: walk.workgroups,
       flops: count * 4 * (c.activation === 'prelu' ? 6 : 2),

@@ -42,12 +42,11 @@ export function activationBackward<B>(c: ActivationBackward<B>, traits: DeviceTr
     body: `${walk.open}
   let alpha = ${prelu ? 'slope[q]' : 'vec4<f32>(0.0)'};
   var sum = vec4<f32>(0.0);
-${walk.loop}
+${walk.each(`
     let x = load_x(at);
     let dy = load_dy(at);
     store_dx(at, select(alpha * dy, dy, x > vec4<f32>(0.0)));
-    ${prelu ? 'sum = fma(dy, min(x, vec4<f32>(0.0)), sum);' : ''}
-${walk.close}
+    ${prelu ? 'sum = fma(dy, min(x, vec4<f32>(0.0)), sum);' : ''}`)}
   ${prelu ? 'partial[i] = sum;' : ''}
 }`,
     workgroups: walk.workgroups,
