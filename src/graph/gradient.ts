@@ -126,10 +126,19 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
  *
  * @param loss one number, shape [1].
  * @param parameters tensors of parameter nodes.
- * @returns gradient by parameter id. One on which the loss does not depend is missing.
+ * @param keeps which forward values stay in memory for the backward pass; the others are computed again, from those
+ *   kept, just before they are needed (Chen, Xu, Zhang & Guestrin 2016). All by default. Copies of nodes that turn out not
+ *   to be needed are among those added: what no result depends on is not to be run.
+ * @returns `gradients` by parameter id (one on which the loss does not depend is missing), `copies` of forward nodes:
+ *   id of the copy → id of the original.
  * @throws WfrError when the loss is not one number or runs through an op without a gradient.
  */
-export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor[]): Map<number, Tensor> {
+export function gradient(
+  graph: Graph,
+  loss: Tensor,
+  parameters: readonly Tensor[],
+  keeps: (node: Node) => boolean = () => true,
+): { gradients: Map<number, Tensor>; copies: Map<number, number> } {
   if (loss.shape.length !== 1 || loss.shape[0] !== 1)
     throw new WfrError(
       `${graph.name}: the gradient of a value of shape [${loss.shape}] was asked for; a loss is one number, [1].`,
@@ -142,6 +151,20 @@ export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor
     leads.push(wanted.has(id) || graph.node(id).inputs.some((input) => leads[input]));
 
   const tensor = (id: number): Tensor => ({ id, shape: graph.node(id).shape });
+  const copies = new Map<number, number>();
+  const copied = new Map<number, Tensor>();
+  /** A forward value as the backward pass finds it. */
+  const value = (id: number): Tensor => {
+    const node = graph.node(id);
+    if (node.inputs.length === 0 || keeps(node)) return tensor(id);
+    let copy = copied.get(id);
+    if (!copy) {
+      copy = graph.add(node.op, node.inputs.map(value), node.attributes, `again ${describeNode(graph, id)}`);
+      copied.set(id, copy);
+      copies.set(copy.id, id);
+    }
+    return copy;
+  };
   const arrived = new Map<number, Tensor>();
   const arrive = (id: number, t: Tensor) => {
     const before = arrived.get(id);
@@ -166,8 +189,8 @@ export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor
       );
     const name = `gradient of ${describeNode(graph, id)}`;
     const found = rule(node, {
-      inputs: node.inputs.map(tensor),
-      y: tensor(id),
+      inputs: node.inputs.map(value),
+      y: value(id),
       dy,
       g: graph,
       needs: (input) => leads[node.inputs[input]],
@@ -182,7 +205,7 @@ export function gradient(graph: Graph, loss: Tensor, parameters: readonly Tensor
       if (t && leads[node.inputs[i]]) arrive(node.inputs[i], t);
     });
   }
-  return gradients;
+  return { gradients, copies };
 }
 
 /** A node by its op and the weight it uses: "conv2d layer1.0.conv1". */

@@ -20,16 +20,19 @@ import {
 import type { OpName } from './shapes.js';
 
 /** A step that runs for hours takes the tile that is fastest once compiled; the planner's choice counts compiling in. */
-function planFor<R>(shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
-  const plan = planConv2d(shape, ctx.traits, { precision: ctx.precision, fixedWeights: ctx.fixedWeights });
+function planFor<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
+  const { fixedWeights } = ctx;
+  // Features and logits of a training step stay f32.
+  const precision = node.op === 'dense' && !fixedWeights ? 'f32' : ctx.precision;
+  const plan = planConv2d(shape, ctx.traits, { precision, fixedWeights });
   const pixels = shape.batch * shape.outHeight * shape.outWidth;
-  if (ctx.fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
+  if (fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
   return pixels < 64 * plan.tile.lanes ? plan : { ...plan, tile: { ...plan.tile, blocks: 4 } };
 }
 
 function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): KernelCall<R>[] {
   const { attributes: a, inputs } = node;
-  const plan = planFor(shape, ctx);
+  const plan = planFor(node, shape, ctx);
   let next = 2;
   const bias = a.hasBias ? ctx.parameter(inputs[next++], 'f32') : undefined;
   const activation: Activation = a.activation ?? 'none';

@@ -30,6 +30,10 @@ export interface LowerOptions {
   /** Memory that a node's value must be written to. */
   place?(id: number): Slot | undefined;
   step?: Slot;
+  /** Nodes to run; all by default. */
+  needed?: ReadonlySet<number>;
+  /** Calls that prepare what a node's lowering has just asked for, to put before its own; taken away by the call. */
+  before?(): KernelCall<Slot>[];
   /** Calls to append after a node's own. */
   after?(id: number, slot: Slot, dtype: FloatType): KernelCall<Slot>[];
 }
@@ -78,8 +82,9 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
   };
   const calls: KernelCall<Slot>[] = [];
   for (const node of graph.nodes) {
-    if (isMemory(node.op)) continue;
-    calls.push(...LOWERINGS[node.op](node, context));
+    if (isMemory(node.op) || (o.needed && !o.needed.has(node.id))) continue;
+    const own = LOWERINGS[node.op](node, context);
+    calls.push(...(o.before?.() ?? []), ...own);
     if (o.after) calls.push(...o.after(node.id, slotOf(node.id), o.dtypeOf(node.id)));
   }
   return { calls, slotOf };

@@ -92,8 +92,12 @@ export class TrainableParameters {
     return new TrainableParameters(gpu, options, layout, buffers);
   }
 
-  /** Sets the factor on the loss (1 for none). A dynamic one is set by the step that adapts it, when it is still 1. */
-  setLossScale(value: number): void {
+  #hasScale = false;
+
+  /** Gives the factor on the loss its first value, unless it has one, from here or from a snapshot. */
+  beginLossScale(value: number): void {
+    if (this.#hasScale) return;
+    this.#hasScale = true;
     this.gpu.write(this.buffers.get('step')!, WORD.lossScale * 4, new Float32Array([value]));
   }
 
@@ -142,6 +146,7 @@ export class TrainableParameters {
           `The snapshot's ${name} has ${bytes?.byteLength ?? 'no'} bytes, ${buffer.size} are needed: it is of another net, variant or optimiser.`,
         );
     }
+    this.#hasScale = true;
     for (const [name, buffer] of this.buffers)
       if (isState(name)) this.gpu.write(buffer, 0, new Uint8Array(snapshot[name]));
   }

@@ -8,7 +8,12 @@ import { FlatLayout } from './flat_layout.js';
 import type { Graph } from './graph.js';
 import type { MemoryPlan } from './memory.js';
 import { placeInArena, type Slot } from './slots.js';
-import { flatBuffers, type TrainableOptions, type TrainableParameters } from './trainable.js';
+import {
+  flatBuffers,
+  INITIAL_LOSS_SCALE,
+  type TrainableOptions,
+  type TrainableParameters,
+} from './trainable.js';
 import { lowerTraining, type TrainingCalls, type TrainingOptions } from './training_calls.js';
 
 export type { TrainingOptions } from './training_calls.js';
@@ -124,6 +129,9 @@ export class TrainingStep {
       owned.push(buffer);
       return buffer;
     };
+    const { lossScale } = options;
+    if (lossScale !== undefined)
+      parameters.beginLossScale(lossScale === 'dynamic' ? INITIAL_LOSS_SCALE : lossScale);
     try {
       const arena = plan.bytes > 0 ? make(plan.bytes, `${graph.name}/training arena`) : undefined;
       const flat = new Map(parameters.buffers);

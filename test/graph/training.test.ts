@@ -430,3 +430,103 @@ describe('a training step', () => {
     destroy();
   });
 });
+
+describe('less memory', () => {
+  const nets = [
+    ['MobileFaceNet', () => classify(mobileFaceNet([4, 48, 48, 3], NARROW, { training: true }), 5)],
+    [
+      'iResNet',
+      () =>
+        classify(
+          iresnet(
+            [3, 20, 20, 3],
+            { depth: 18, blocks: [2, 1], widths: [10, 12], embedding: 14, dropout: 0.4 },
+            { training: true },
+          ),
+          5,
+        ),
+    ],
+    ['every other op', others],
+  ] as const;
+
+  it.each(nets)(
+    '%s: recomputed activations give the same gradients bit for bit from less memory',
+    async (name, build) => {
+      const results: { gradients: Map<string, number[]>; after: Map<string, number[]>; arena: number }[] = [];
+      for (const recompute of [false, true]) {
+        const { parameters, step, destroy } = await start(build(), {}, { recompute });
+        await step.run({ learningRate: 0.1, seed: 5 });
+        results.push({
+          gradients: data(await parameters.readGradients()),
+          after: data(await parameters.read()),
+          arena: step.memory.arena,
+        });
+        destroy();
+      }
+      expect(results[1].gradients).toEqual(results[0].gradients);
+      expect(results[1].after).toEqual(results[0].after);
+      if (name !== 'every other op') expect(results[1].arena).toBeLessThan(0.9 * results[0].arena);
+    },
+  );
+
+  it.each(nets)('%s: maps in halves give the gradient to their precision', async (name, build) => {
+    const full = await start(build());
+    const { loss: want } = await full.step.run({ learningRate: 0, seed: 5 }, ['loss']);
+    const expected = await full.parameters.readGradients();
+    const half = await start(build(), {}, { precision: 'f16', lossScale: 512 });
+    const { loss } = await half.step.run({ learningRate: 0, seed: 5 }, ['loss']);
+    expect(Math.abs(loss[0] - want[0])).toBeLessThan(0.01 * want[0]);
+    const gradients = await half.parameters.readGradients();
+    const [all, wanted] = [gradients, expected].map((m) =>
+      Float32Array.from([...m.values()].flatMap((v) => Array.from(v.data))),
+    );
+    // What a step needs of it is the direction: layers of roundings at 2^-11, magnified by norms over four values.
+    const dot = (a: Float32Array, b: Float32Array) => a.reduce((t, v, i) => t + v * b[i], 0);
+    expect(dot(all, wanted) / Math.sqrt(dot(all, all) * dot(wanted, wanted))).toBeGreaterThan(0.995);
+    expect(Math.sqrt(dot(all, all) / dot(wanted, wanted)) / 512).toBeCloseTo(1, 1);
+    if (name !== 'every other op') expect(half.step.memory.arena).toBeLessThan(0.75 * full.step.memory.arena);
+    full.destroy();
+    half.destroy();
+  });
+});
+
+describe('a gradient that is not finite', () => {
+  it('changes nothing, halves the scale, and the next step goes on', async () => {
+    const { parameters, step, destroy } = await start(
+      tiny(),
+      { ema: 0.9 },
+      { precision: 'f16', lossScale: 'dynamic', clipNorm: 5 },
+    );
+    await step.run({ learningRate: 0.1 });
+    const before = await parameters.snapshot();
+    expect((await step.status()).lossScale).toBe(65536);
+    const x = noise(4 * 6 * 6 * 3, 3);
+    step.setInput(
+      'x',
+      x.map((v, i) => (i === 7 ? Number.POSITIVE_INFINITY : v)),
+    );
+    await step.run({ learningRate: 0.1 });
+    const after = await parameters.snapshot();
+    for (const name of ['weights', 'moment0', 'ema'])
+      expect(new Uint32Array(after[name]), name).toEqual(new Uint32Array(before[name]));
+    expect(await step.status()).toMatchObject({ step: 1, skipped: 1, lossScale: 32768 });
+    step.setInput('x', x);
+    await step.run({ learningRate: 0.1 });
+    expect(await step.status()).toMatchObject({ step: 2, skipped: 1, lossScale: 32768 });
+    expect(new Uint32Array((await parameters.snapshot()).weights)).not.toEqual(
+      new Uint32Array(before.weights),
+    );
+    destroy();
+  });
+
+  it('a power of two on the loss changes no update', async () => {
+    const ends: Map<string, number[]>[] = [];
+    for (const lossScale of [undefined, 1024]) {
+      const { parameters, step, destroy } = await start(tiny(), {}, { lossScale });
+      for (let k = 0; k < 3; k++) await step.run({ learningRate: 0.1 });
+      ends.push(data(await parameters.read()));
+      destroy();
+    }
+    expect(ends[1]).toEqual(ends[0]);
+  });
+});

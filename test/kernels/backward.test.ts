@@ -27,7 +27,10 @@ import { l2NormalizeBackwardReference, l2NormalizeReference } from '../../src/ke
 import { crossEntropy, crossEntropyBackward } from '../../src/kernels/loss/cross_entropy.js';
 import { crossEntropyReference, smoothL1Reference } from '../../src/kernels/loss/reference.js';
 import { smoothL1, smoothL1Backward } from '../../src/kernels/loss/smooth_l1.js';
-import type { FlattenOrder } from '../../src/kernels/packing.js';
+import { castWeight } from '../../src/kernels/optimizer/cast.js';
+import { decideStep } from '../../src/kernels/optimizer/norm.js';
+import { STEP_WORDS, WORD } from '../../src/kernels/optimizer/step_words.js';
+import { type FlattenOrder, pack, packedData } from '../../src/kernels/packing.js';
 import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../../src/kernels/pool/backward.js';
 import {
   globalAvgPoolReference,
@@ -37,7 +40,7 @@ import {
 import { softmaxBackward } from '../../src/kernels/softmax/backward.js';
 import { softmaxBackwardReference, softmaxReference } from '../../src/kernels/softmax/reference.js';
 import { product } from '../../src/kernels/tensor.js';
-import { type Buffers, checkOp, noise, readOperand, roundedTo, sharedGpu } from '../check_op.js';
+import { Buffers, checkOp, noise, readOperand, roundedTo, sharedGpu } from '../check_op.js';
 
 type Values = ArrayLike<number>;
 
@@ -606,7 +609,6 @@ describe('losses', () => {
 it('sums repeat bit for bit', async () => {
   const gpu = await sharedGpu();
   const shape = [4, 17, 19, 12];
-  const { Buffers } = await import('../check_op.js');
   const buffers = new Buffers(gpu);
   const x = buffers.operand(noise(product(shape), 1), shape);
   const dy = buffers.operand(noise(product(shape), 2), shape);
@@ -652,4 +654,68 @@ it('sums repeat bit for bit', async () => {
   expect(runs[2]).toEqual(runs[0]);
   expect(runs[3]).toEqual(runs[1]);
   buffers.destroy();
+});
+
+describe('what a step decides', () => {
+  const parts = (square: number) => Float32Array.from({ length: 8 }, (_, i) => (i === 5 ? square : 0));
+  it.each([
+    // sum of squares, scale, good steps → scale, good steps, step, skipped, norm, factor, finite
+    ['a good step', 16 * 64 ** 2, 64, 3, [64, 4, 8, 2, 4, 0.5 / 64, 1]],
+    ['the scale grows after enough of them', 64 ** 2, 64, 1999, [128, 0, 8, 2, 1, 1 / 64, 1]],
+    [
+      'an infinity',
+      Number.POSITIVE_INFINITY,
+      64,
+      1999,
+      [32, 0, 7, 3, Number.POSITIVE_INFINITY, undefined, 0],
+    ],
+    ['a NaN', Number.NaN, 1, 5, [1, 0, 7, 3, undefined, undefined, 0]],
+  ] as const)('%s', async (_, square, scale, good, expected) => {
+    const gpu = await sharedGpu();
+    const buffers = new Buffers(gpu);
+    const words = new Uint32Array(STEP_WORDS);
+    const floats = new Float32Array(words.buffer);
+    floats[WORD.lossScale] = scale;
+    words[WORD.good] = good;
+    words[WORD.step] = 7;
+    words[WORD.skipped] = 2;
+    const step = buffers.bytes(words);
+    const program = await Program.create(
+      gpu,
+      decideStep({ step, parts: buffers.bytes(parts(square)), partCount: 2 }, { clipNorm: 2, dynamic: true }),
+    );
+    const [bytes] = await gpu.runAndRead((encoder) => program.record(encoder), [step]);
+    const [w, f] = [new Uint32Array(bytes), new Float32Array(bytes)];
+    const got = [
+      f[WORD.lossScale],
+      w[WORD.good],
+      w[WORD.step],
+      w[WORD.skipped],
+      f[WORD.norm],
+      f[WORD.factor],
+      w[WORD.finite],
+    ];
+    expected.forEach((v, i) => {
+      if (v !== undefined) expect(got[i]).toBeCloseTo(v, 6);
+    });
+    program.destroy();
+    buffers.destroy();
+  });
+
+  it('halves of a weight are those of the CPU, in either order', async () => {
+    const gpu = await sharedGpu();
+    const buffers = new Buffers(gpu);
+    const shape = [6, 5, 3, 1];
+    const packed = pack(noise(product(shape), 4), shape, 'conv');
+    const master = buffers.bytes(packed.data);
+    for (const packing of ['f16', 'f16pairs'] as const) {
+      const copy = buffers.bytes(new Uint16Array(packed.data.length));
+      const cast = { master, copy, length: packed.data.length, outputs: packed.outputs };
+      const program = await Program.create(gpu, castWeight(cast, packing));
+      const [bytes] = await gpu.runAndRead((encoder) => program.record(encoder), [copy]);
+      expect(new Uint16Array(bytes)).toEqual(packedData(packed, packing));
+      program.destroy();
+    }
+    buffers.destroy();
+  });
 });

@@ -1,0 +1,149 @@
+// npx tsx bench/train.ts [--net mobilefacenet,iresnet50] [--batch 1,8,16,32] [--size 112] [--runs 5]
+//                        [--precision f16] [--recompute] [--memory 3]
+//
+// One JSON line a net and batch: a whole training step (forward, cross-entropy over 100 classes, backward, SGD with momentum)
+// in milliseconds, pictures/s, GFLOP/s and memory, beside the device's rate of multiply-adds in the same run; then,
+// where the adapter has timestamp queries, one line with the shares of forward convolutions, input gradients, weight
+// gradients, batch norm, optimiser and the rest. A batch that would take more than --memory GB is left out and said so.
+//
+// Random weights and pictures: they cost what trained ones do. `cpu_ms` is the processor time of this process for a
+// step, driver included: on a software adapter it tells the work apart from how busy the machine is with other things.
+import { parseArgs } from 'node:util';
+import { type Gpu, openGpu } from '../src/gpu/gpu.js';
+import type { FloatType } from '../src/gpu/kernel_call.js';
+import { profileProgram } from '../src/gpu/profile.js';
+import type { Graph } from '../src/graph/graph.js';
+import { TrainableParameters } from '../src/graph/trainable.js';
+import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/training.js';
+import { measureFmaRate } from '../src/kernels/probe/measure.js';
+import { initialize } from '../src/nets/initialize.js';
+import { iresnet } from '../src/nets/iresnet.js';
+import { mobileFaceNet, PAPER } from '../src/nets/mobilefacenet.js';
+
+const { values } = parseArgs({
+  options: {
+    net: { type: 'string', default: 'mobilefacenet,iresnet50' },
+    batch: { type: 'string', default: '1,8,16,32' },
+    size: { type: 'string', default: '112' },
+    runs: { type: 'string', default: '5' },
+    precision: { type: 'string', default: 'f32' },
+    recompute: { type: 'boolean', default: false },
+    memory: { type: 'string', default: '3' },
+  },
+});
+const runs = Number(values.runs);
+const side = Number(values.size);
+const options: TrainingOptions = { precision: values.precision as FloatType, recompute: values.recompute };
+const emit = (line: object) => console.log(JSON.stringify(line));
+const median = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
+const round = (v: number, digits = 1) => Number(v.toFixed(digits));
+const CLASSES = 100;
+const trainable = { optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 } } as const;
+
+const NETS: Record<string, (shape: readonly number[]) => Graph> = {
+  mobilefacenet: (s) => mobileFaceNet(s, PAPER, { training: true }),
+  iresnet18: (s) => iresnet(s, { depth: 18 }, { training: true }),
+  iresnet50: (s) => iresnet(s, { depth: 50 }, { training: true }),
+};
+
+function graphOf(net: string, batch: number): Graph {
+  const g = NETS[net]([batch, side, side, 3]);
+  const e = g.outputTensor('embedding');
+  const logits = g.dense(e, g.parameter('classes.weight', [CLASSES, e.shape[1]], 'dense'));
+  g.output('loss', g.softmaxCrossEntropy(logits, g.input('labels', [batch], 'u32')));
+  return g;
+}
+
+/** What a kernel's time counts as. */
+function shareOf(label: string): string {
+  if (label.startsWith('conv2d.forward')) return 'forward';
+  if (label.startsWith('conv2d.grad_input')) return 'input_gradient';
+  if (label.startsWith('conv2d.grad_weight') || label.startsWith('reduce')) return 'weight_gradient';
+  if (label.startsWith('batchNorm')) return 'batch_norm';
+  return label.startsWith('optimizer') ? 'optimizer' : 'other';
+}
+
+const cpuMs = () => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+};
+
+async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
+  const line = { bench: 'train', net, batch, size: side, ...options };
+  if (batch === 1) {
+    // The norm after the last layer has one value a channel then, and no variance.
+    return emit({ ...line, skipped: 'batch norm of the embedding needs two pictures or more' });
+  }
+  const graph = graphOf(net, batch);
+  const plan = planTraining(gpu, graph, 'loss', trainable, options);
+  if (plan.total > Number(values.memory) * 1e9)
+    return emit({ ...line, skipped: `would take ${round(plan.total / 1e9, 2)} GB` });
+  const parameters = TrainableParameters.create(gpu, graph, initialize(graph, 1), trainable);
+  const started = performance.now();
+  const step = await TrainingStep.compile(gpu, graph, 'loss', parameters, options);
+  step.setInput(
+    'x',
+    Float32Array.from({ length: batch * side * side * 3 }, (_, i) => Math.sin(i * i)),
+  );
+  step.setInput(
+    'labels',
+    Uint32Array.from({ length: batch }, (_, i) => i % CLASSES),
+  );
+  await step.run({ learningRate: 0.01 }, ['loss']);
+  const first = performance.now() - started;
+  const wall: number[] = [];
+  const cpu: number[] = [];
+  for (let i = 0; i < runs; i++) {
+    const [start, used] = [performance.now(), cpuMs()];
+    await step.run({ learningRate: 0.01 });
+    wall.push(performance.now() - start);
+    cpu.push(cpuMs() - used);
+  }
+  const ms = median(wall);
+  emit({
+    ...line,
+    ms: round(ms),
+    best_ms: round(Math.min(...wall)),
+    cpu_ms: round(Math.min(...cpu)),
+    pictures_per_s: round((batch / ms) * 1000),
+    gflops: round(step.flops / ms / 1e6),
+    compile_and_first_ms: round(first, 0),
+    arena_mb: round(step.memory.arena / 1e6),
+    total_mb: round(step.memory.total / 1e6),
+  });
+  if (gpu.device.features.has('timestamp-query')) {
+    const shares: Record<string, { ms: number; flops: number }> = {};
+    for (const t of await profileProgram(gpu, step.program)) {
+      const key = shareOf(t.label);
+      shares[key] ??= { ms: 0, flops: 0 };
+      shares[key].ms += t.ms;
+      shares[key].flops += t.flops;
+    }
+    const total = Object.values(shares).reduce((s, v) => s + v.ms, 0);
+    const parts = Object.entries(shares).sort((a, b) => b[1].ms - a[1].ms);
+    emit({
+      bench: 'train.shares',
+      net,
+      batch,
+      ...Object.fromEntries(
+        parts.map(([k, v]) => [
+          k,
+          { share: round(v.ms / total, 3), ms: round(v.ms), gflops: round(v.flops / v.ms / 1e6) },
+        ]),
+      ),
+    });
+  }
+  step.destroy();
+  parameters.destroy();
+}
+
+const gpu = await openGpu();
+const { vendor, architecture, description } = gpu.adapter.info;
+emit({
+  bench: 'device',
+  adapter: [vendor, architecture, description].filter(Boolean).join(' '),
+  fma_gflops: round((await measureFmaRate(gpu, 1)).gflops),
+});
+for (const net of values.net.split(','))
+  for (const batch of values.batch.split(',')) await bench(gpu, net, Number(batch));
+gpu.close();
