@@ -21,9 +21,19 @@ export { GpuError, WfrError } from './gpu/errors.js';
 export { Gpu, type GpuOptions, openGpu } from './gpu/gpu.js';
 export type { PagePicture } from './gpu/page_picture.js';
 export { type CompileOptions, compile, Executable } from './graph/executable.js';
-export { Graph, type Tensor } from './graph/graph.js';
+export { Graph, type GraphOptions, type Tensor } from './graph/graph.js';
 export { Model, type ModelOptions } from './graph/model.js';
 export { ParameterStore, type ParameterValue, type ParameterValues } from './graph/parameters.js';
+export { type TrainableOptions, TrainableParameters } from './graph/trainable.js';
+export {
+  planTraining,
+  type StepStatus,
+  type StepValues,
+  type TrainingMemory,
+  type TrainingOptions,
+  TrainingStep,
+} from './graph/training.js';
+export type { OptimizerConfig } from './kernels/optimizer/update.js';
 export { type Canvas2D, type DrawnFace, drawFaces } from './media/draw.js';
 export type { Picture } from './media/picture.js';
 export { describe, type NetDescription } from './nets/describe.js';
