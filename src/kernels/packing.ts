@@ -206,6 +206,8 @@ export function packParameter(
 ): Float32Array | Uint16Array {
   if (packing !== 'winograd' && packing !== 'winogradf16')
     return packedData(pack(data, shape, layout, flatten), packing);
+  if (layout !== 'conv')
+    throw new Error(`packing ${packing} is for filters of 3×3, not for layout ${layout}`);
   const half = packing === 'winogradf16';
   const points = pack(winogradFilters(data, half ? 4 : 1), [shape[0], shape[1], 4, 4], 'conv');
   return packedData(points, half ? 'f16pairs' : 'f32');

@@ -110,6 +110,25 @@ describe('compile', () => {
     }
   });
 
+  it('agrees for a dense layer over a 3×3 map, which is a 3×3 convolution but no filter', async () => {
+    const g = new Graph('dense');
+    const x = g.input('x', [2, 3, 3, 64]);
+    const flat = { order: 'chw' as const, map: [3, 3, 64] };
+    g.output(
+      'y',
+      g.dense(x, g.parameter('fc.weight', [40, 576], 'dense', flat), g.parameter('fc.bias', [40], 'vector')),
+    );
+    const values = fill(g);
+    const input = signal(2 * 576);
+    const expected = evaluate(g, { x: input }, values).y;
+    const store = new ParameterStore(gpu, values);
+    const exe = await compile(gpu, g, store, values);
+    const { y } = await exe.run({ x: input });
+    expect(Math.max(...expected.map((v, i) => Math.abs(v - y[i])))).toBeLessThan(2e-5);
+    exe.destroy();
+    store.destroy();
+  });
+
   it('with f16 storage stays within half precision of f64', async () => {
     const graph = build([2, 10, 10, 3]);
     const values = fill(graph);

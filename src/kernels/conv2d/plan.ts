@@ -25,7 +25,7 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
   }
   if (traits.kind === 'cpu' && traits.subgroupSize >= 4 && traits.subgroupSize <= 16) {
     const half = options.precision === 'f16';
-    if (options.fixedWeights && isWinograd(s) && s.inChannels >= 32 && s.outChannels >= 32) {
+    if (options.fixedWeights && winogradPays(s)) {
       const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
       return { variant: 'winograd', packing: half ? 'winogradf16' : 'winograd', tile };
     }
@@ -73,4 +73,15 @@ function subgroupTile(s: Conv2dShape, lanes: number): { width: number; blocks: n
     }
   }
   return best;
+}
+
+/**
+ * Winograd saves 5/9 of the products: worth its transforms with enough channels and few half-empty tiles. That keeps
+ * out dense layers over 3×3 maps too, whose weights are packed in another order.
+ */
+function winogradPays(s: Conv2dShape): boolean {
+  const computed = 4 * ceilDiv(s.outHeight, 2) * ceilDiv(s.outWidth, 2);
+  return (
+    isWinograd(s) && s.inChannels >= 32 && s.outChannels >= 32 && computed <= 1.5 * s.outHeight * s.outWidth
+  );
 }
