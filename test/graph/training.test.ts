@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { FlatLayout } from '../../src/graph/flat_layout.js';
 import { Graph, type Tensor } from '../../src/graph/graph.js';
 import type { ParameterValue } from '../../src/graph/parameters.js';
 import { type TrainableOptions, TrainableParameters } from '../../src/graph/trainable.js';
 import { planTraining, type TrainingOptions, TrainingStep } from '../../src/graph/training.js';
+import { lowerTraining } from '../../src/graph/training_calls.js';
 import { type OptimizerState, optimizerReference } from '../../src/kernels/optimizer/reference.js';
 import type { OptimizerConfig } from '../../src/kernels/optimizer/update.js';
 import { pack } from '../../src/kernels/packing.js';
@@ -26,6 +28,9 @@ function values(graph: Graph, seed = 1): Map<string, ParameterValue> {
     }
   return out;
 }
+
+const MOBILEFACENET_CURVE = [1.6207, 0.3966, 0.1423, 0.1031, 0.0865, 0.0759, 0.0664, 0.0552, 0.0448, 0.0367];
+const IRESNET_CURVE = [2.9682, 1.2722, 0.2632, 0.0681, 0.0844, 0.1027, 0.1061, 0.0482, 0.0422, 0.0525];
 
 const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
@@ -528,5 +533,103 @@ describe('a gradient that is not finite', () => {
       destroy();
     }
     expect(ends[1]).toEqual(ends[0]);
+  });
+});
+
+describe('a loss curve', () => {
+  const curve = async (build: () => Graph) => {
+    const { step, destroy } = await start(build());
+    const losses: number[] = [];
+    for (let k = 0; k < 10; k++)
+      losses.push((await step.run({ learningRate: 0.02, seed: k }, ['loss'])).loss[0]);
+    destroy();
+    return losses;
+  };
+
+  // Ten steps of SGD from seed 1 on one batch. Adapters round differently, and a step magnifies it.
+  it.each([
+    [
+      'MobileFaceNet',
+      () => classify(mobileFaceNet([4, 32, 32, 3], NARROW, { training: true }), 5),
+      MOBILEFACENET_CURVE,
+    ],
+    [
+      'iResNet',
+      () =>
+        classify(
+          iresnet(
+            [4, 20, 20, 3],
+            { depth: 18, blocks: [1, 1], widths: [10, 12], embedding: 14, dropout: 0.4 },
+            { training: true },
+          ),
+          5,
+        ),
+      IRESNET_CURVE,
+    ],
+  ] as const)('%s: as pinned, and the same twice', async (_, build, pinned) => {
+    const first = await curve(build);
+    expect(await curve(build)).toEqual(first);
+    first.forEach((loss, k) => {
+      expect(Math.abs(loss - pinned[k]), `step ${k}: ${first}`).toBeLessThan(0.003 + 0.02 * pinned[k]);
+    });
+  });
+});
+
+describe('devices', () => {
+  it('at the guaranteed limits and without subgroups the gradient is the same', async () => {
+    const build = () =>
+      classify(
+        iresnet([3, 12, 12, 3], { depth: 18, blocks: [1], widths: [6], embedding: 5 }, { training: true }),
+        5,
+      );
+    const optimizer = OPTIMIZERS[3];
+    const usual = await start(build());
+    await usual.step.run({ learningRate: 0 });
+    const expected = await usual.parameters.readGradients();
+    usual.destroy();
+    const gpu = await sharedGpu({ minimal: true });
+    const graph = build();
+    const parameters = TrainableParameters.create(gpu, graph, values(graph), { optimizer, ema: 0.9 });
+    const step = await TrainingStep.compile(gpu, graph, 'loss', parameters, { clipNorm: 1, accumulate: 2 });
+    for (const [name, data] of Object.entries(inputsOf(graph, 5))) step.setInput(name, data);
+    for (let k = 0; k < 2; k++) await step.run({ learningRate: 0 });
+    const gradients = await parameters.readGradients();
+    const longest = Math.max(...[...expected.values()].map((g) => Math.hypot(...g.data)));
+    for (const [name, g] of expected) {
+      const difference = g.data.map((v, i) => v - gradients.get(name)!.data[i]);
+      expect(Math.hypot(...difference), name).toBeLessThan(1e-4 * longest);
+    }
+    expect((await step.status()).step).toBe(1);
+    step.destroy();
+    parameters.destroy();
+  });
+
+  it('flat buffers are bound in pieces no larger than the device allows, each part once', async () => {
+    const gpu = await sharedGpu();
+    const limit = 4096;
+    const graph = tiny({ width: 40 });
+    const layout = new FlatLayout(graph);
+    const traits = { ...gpu.traits, maxBindingBytes: limit };
+    const { calls, update } = lowerTraining(
+      traits,
+      graph,
+      'loss',
+      layout,
+      { optimizer: SGD, ema: 0.9 },
+      { clipNorm: 1 },
+    );
+    expect(layout.trainedBytes).toBeGreaterThan(2 * limit);
+    const updates = calls.slice(update).filter((c) => c.label.startsWith('optimizer.sgd'));
+    let end = 0;
+    for (const call of updates) {
+      const [{ ref: weights }, ...others] = call.buffers;
+      expect(weights.flat!.offset).toBe(end);
+      expect(end % 256).toBe(0);
+      for (const { ref, name } of others) if (name !== 'step') expect(ref.flat!.offset).toBe(end);
+      for (const { ref } of call.buffers) expect(ref.bytes).toBeLessThanOrEqual(limit);
+      expect(call.uniforms.count.value * 16).toBe(weights.bytes);
+      end += weights.bytes;
+    }
+    expect(end).toBe(layout.trainedBytes);
   });
 });
