@@ -41,6 +41,19 @@ export { initialize } from './nets/initialize.js';
 export { type IResNetConfig, iresnet } from './nets/iresnet.js';
 export { GRAY128, MBF, type MobileFaceNetConfig, mobileFaceNet, PAPER } from './nets/mobilefacenet.js';
 export { onet, pnet, rnet } from './nets/mtcnn.js';
+export { type Augmentation, parseAugmentation } from './train/data/augment.js';
+export { type MemoryPicture, MemorySource, type MemorySourceOptions } from './train/data/memory_source.js';
+export { type Batch, type DataSource, UNLABELLED } from './train/data/source.js';
+export type { Objective } from './train/objective.js';
+export { learningRate, type Schedule } from './train/schedule.js';
+export {
+  type CheckpointSink,
+  DivergedError,
+  type Recipe,
+  type StepReport,
+  Trainer,
+  type TrainerOptions,
+} from './train/trainer.js';
 export { convert, type Weights } from './weights/convert.js';
 export {
   type FetchProgress,

@@ -19,11 +19,17 @@ export const TEMPLATE_112: Points = [
   [70.7299, 92.2041],
 ];
 
-/** The template for another size: scaled by the height, centred along the width (112×96 cuts 8 pixels off each side). */
+/**
+ * The template for another size: scaled by the height, centred along the width (112×96 cuts 8 pixels off each side).
+ * Coordinates are of pixel centres, so half a pixel is added before scaling and taken off after it: a picture aligned at
+ * 112 and averaged down to 56 lies as one aligned at 56.
+ */
 export function templateFor(height: number, width: number): Points {
   const scale = height / 112;
   const shift = (width - 112 * scale) / 2;
-  return TEMPLATE_112.map(([x, y]) => [x * scale + shift, y * scale] as const);
+  const scaled = (v: number) => (v + 0.5) * scale - 0.5;
+  if (scale === 1) return TEMPLATE_112.map(([x, y]) => [x + shift, y] as const);
+  return TEMPLATE_112.map(([x, y]) => [scaled(x) + shift, scaled(y)] as const);
 }
 
 /**

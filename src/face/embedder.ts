@@ -70,7 +70,7 @@ export class Embedder {
         const scaled = points.map(([x, y]) => [x / picture.scale, y / picture.scale] as const);
         return invert(similarity(scaled, template));
       });
-      return await this.#queue.add(() => this.embedMapped(picture, maps));
+      return await this.#queue.add(() => this.embedMapped(picture, maps, this.reduction));
     } finally {
       if (picture !== input) picture.destroy();
     }
@@ -78,7 +78,8 @@ export class Embedder {
 
   /**
    * Faces that are aligned already, many a batch. A picture of another size than the net's is centred on it, to the
-   * whole pixel: 112×112 for a 112×96 net loses 8 pixels either side, a smaller one gets a black border.
+   * whole pixel: 112×112 for a 112×96 net loses 8 pixels either side, a smaller one gets a black border. For a net of
+   * half the template's height (or a third) one of 112 is averaged down first, as in training.
    */
   async embedAligned(pictures: readonly Picture[]): Promise<Float32Array[]> {
     const { height, width } = this.net;
@@ -88,11 +89,14 @@ export class Embedder {
       // One below the other in one upload; maps are whole pixels apart, so that no face sees its neighbour.
       const part = pictures.slice(at, at + largest);
       const sheet = new Uint8Array(part.length * height * width * 4);
-      for (const [i, p] of part.entries()) centre(p, sheet, i * height, height, width);
+      for (const [i, p] of part.entries()) {
+        const isReduced = this.reduction > 1 && p.height === height * this.reduction;
+        centre(isReduced ? averaged(p, this.reduction) : p, sheet, i * height, height, width);
+      }
       const picture = GpuPicture.upload(this.gpu, { width, height: part.length * height, data: sheet });
       const maps = part.map((_, i): Affine => [1, 0, 0, 0, 1, i * height]);
       try {
-        embeddings.push(...(await this.#queue.add(() => this.embedMapped(picture, maps))));
+        embeddings.push(...(await this.#queue.add(() => this.embedMapped(picture, maps, 1))));
       } finally {
         picture.destroy();
       }
@@ -100,7 +104,16 @@ export class Embedder {
     return embeddings;
   }
 
-  private async embedMapped(picture: GpuPicture, maps: readonly Affine[]): Promise<Float32Array[]> {
+  /** How much smaller the net's input is than the template's 112 pixels, in whole steps. */
+  private get reduction(): number {
+    return Math.max(1, Math.round(112 / this.net.height));
+  }
+
+  private async embedMapped(
+    picture: GpuPicture,
+    maps: readonly Affine[],
+    samples: number,
+  ): Promise<Float32Array[]> {
     const embeddings: Float32Array[] = [];
     const largest = BATCHES[BATCHES.length - 1];
     for (let at = 0; at < maps.length; at += largest) {
@@ -108,7 +121,7 @@ export class Embedder {
       const batch = BATCHES.find((b) => b >= part.length) ?? largest;
       const rows = this.flip ? 2 * batch : batch;
       const executable = await this.model.at([rows, this.net.height, this.net.width, this.net.channels]);
-      embeddings.push(...(await this.runBatch(executable, picture, part)));
+      embeddings.push(...(await this.runBatch(executable, picture, part, samples)));
     }
     return embeddings;
   }
@@ -117,6 +130,7 @@ export class Embedder {
     executable: Executable,
     picture: GpuPicture,
     part: readonly Affine[],
+    samples: number,
   ): Promise<Float32Array[]> {
     const x = executable.inputs.get('x')!;
     const rows = x.shape[0];
@@ -125,7 +139,7 @@ export class Embedder {
     for (let i = 0; i < batch; i++) maps.set(part[i] ?? IDENTITY, i * 8);
     this.gpu.write(this.maps.buffer, 0, maps);
     const { mean, scale, order } = this.net.preprocessing;
-    const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip };
+    const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip, samples };
     const warp = await Program.create(this.gpu, warpFaces(picture.operand, this.maps, x, options));
     try {
       const output = executable.outputs.get('embedding')!;
@@ -157,6 +171,20 @@ export class Embedder {
     this.gpu.destroyBuffer(this.maps.buffer);
     await this.model.destroy();
   }
+}
+
+/** The mean of each block of `by` × `by` pixels. */
+function averaged({ width, height, data }: Picture, by: number): Picture {
+  const [w, h] = [Math.floor(width / by), Math.floor(height / by)];
+  const out = new Uint8ClampedArray(w * h * 4);
+  for (let i = 0; i < out.length; i++) {
+    const [k, x, y] = [i % 4, (i >> 2) % w, Math.floor((i >> 2) / w)];
+    let sum = 0;
+    for (let v = y * by; v < (y + 1) * by; v++)
+      for (let u = x * by; u < (x + 1) * by; u++) sum += data[(v * width + u) * 4 + k];
+    out[i] = sum / (by * by);
+  }
+  return { width: w, height: h, data: out };
 }
 
 /** Copies the middle of a picture into rows `top` … `top` + height of a sheet. */

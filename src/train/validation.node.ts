@@ -11,7 +11,6 @@ import type { Gpu } from '../gpu/gpu.js';
 import { decodePicture } from '../media/decode.node.js';
 import type { Picture } from '../media/picture.js';
 import type { Weights } from '../weights/convert.js';
-import { resize } from './data/resample.js';
 
 export interface ValidationOptions {
   /** List of pairs, LFW's or plain. */
@@ -22,7 +21,7 @@ export interface ValidationOptions {
   landmarks?: string;
   /** Use about so many pairs. */
   limit?: number;
-  /** Side of the aligned pictures, which are then reduced to the net's input. */
+  /** Side of the aligned pictures. */
   side: number;
   align: (picture: Picture) => Promise<Picture | undefined>;
   onPicture?: (id: string) => void;
@@ -44,7 +43,6 @@ export class Validation {
   private constructor(
     readonly set: TestSet,
     private readonly crops: ReadonlyMap<string, Picture | undefined>,
-    private readonly side: number,
   ) {}
 
   static async open(options: ValidationOptions): Promise<Validation> {
@@ -67,7 +65,7 @@ export class Validation {
       crops.set(id, crop);
       options.onPicture?.(id);
     }
-    return new Validation(set, crops, side);
+    return new Validation(set, crops);
   }
 
   /** Embeds every picture with the weights and scores the pairs; pictures without a face count as different. */
@@ -75,9 +73,7 @@ export class Validation {
     const embedder = Embedder.create(gpu, weights, { flip: options.flip ?? false });
     try {
       const ids = [...this.crops].flatMap(([id, crop]) => (crop ? [[id, crop] as const] : []));
-      const { width } = embedder.inputSize;
-      const small = ids.map(([, crop]) => (width < this.side ? reduce(crop, width) : crop));
-      const embeddings = await embedder.embedAligned(small);
+      const embeddings = await embedder.embedAligned(ids.map(([, crop]) => crop));
       const embedded = new Map<string, EmbeddedPicture>(
         [...this.crops.keys()].map((id) => [id, { treatment: 'none' }]),
       );
@@ -97,14 +93,4 @@ export class Validation {
       await embedder.destroy();
     }
   }
-}
-
-/** As training reduces its pictures: the mean of the covered area. */
-function reduce({ width, data }: Picture, side: number): Picture {
-  const rgb = new Float32Array(width * width * 3);
-  for (let i = 0; i < width * width; i++) for (let k = 0; k < 3; k++) rgb[i * 3 + k] = data[i * 4 + k];
-  const small = resize(rgb, width, side);
-  const out = new Uint8ClampedArray(side * side * 4).fill(255);
-  for (let i = 0; i < side * side; i++) for (let k = 0; k < 3; k++) out[i * 4 + k] = small[i * 3 + k];
-  return { width: side, height: side, data: out };
 }

@@ -96,7 +96,9 @@ describe('the template', () => {
       expect(x).toBeCloseTo(TEMPLATE_112[i][0] - 8, 12);
       expect(y).toBe(TEMPLATE_112[i][1]);
     }
-    expect(templateFor(224, 224)[2][0]).toBeCloseTo(2 * TEMPLATE_112[2][0], 12);
+    // Pixel centres: 112 averaged down by two has its pixel k at 2k + 0.5.
+    expect(templateFor(224, 224)[2][0]).toBeCloseTo(2 * TEMPLATE_112[2][0] + 0.5, 12);
+    expect(templateFor(56, 56)[3][1]).toBeCloseTo((TEMPLATE_112[3][1] - 0.5) / 2, 12);
   });
 });
 

@@ -85,16 +85,16 @@ describe('warp', () => {
     [0.21, 0.02, 4.4, -0.02, 0.21, 7.7],
   ];
 
-  it.each<[ChannelOrder, boolean]>([
-    ['rgb', false],
-    ['rgb', true],
-    ['bgr', false],
-    ['gray', true],
-  ])('%s, mirror %s', async (order, mirror) => {
+  it.each<[ChannelOrder, boolean, number | undefined]>([
+    ['rgb', false, undefined],
+    ['rgb', true, 2],
+    ['bgr', false, 3],
+    ['gray', true, 1],
+  ])('%s, mirror %s, samples %s', async (order, mirror, samples) => {
     const gpu = await sharedGpu();
     const [h, w] = [13, 11];
     const c = order === 'gray' ? 1 : 3;
-    const faces = maps.map((m) => warpReference(picture, m, h, w, { ...normal, order }));
+    const faces = maps.map((m) => warpReference(picture, m, h, w, { ...normal, order, samples }));
     const mirrored = faces.map((f) =>
       f.map((_, i) => f[(Math.floor(i / c / w) * w + w - 1 - (Math.floor(i / c) % w)) * c + (i % c)]),
     );
@@ -104,7 +104,7 @@ describe('warp', () => {
       const y = buffers.output(shape);
       const operand = { ref: buffers.bytes(picture.data), width: 31, height: 27 };
       const table = Float32Array.from(maps.flatMap((m) => [...m, 0, 0]));
-      const calls = warpFaces(operand, buffers.bytes(table), y, { ...normal, order, mirror });
+      const calls = warpFaces(operand, buffers.bytes(table), y, { ...normal, order, mirror, samples });
       // Coordinates of up to 40 pixels carry f32's rounding into values that change by up to 255 a pixel.
       return {
         calls,

@@ -40,26 +40,32 @@ export function resizeReference(
   return out;
 }
 
-/** Bilinear sampling at (u, v) = M·(x, y, 1), black outside, normalised: [h, w, C]. */
+/** Mean of samples² bilinear samples at (u, v) = M·(x, y, 1), black outside, normalised: [h, w, C]. */
 export function warpReference(
   p: Bitmap,
   m: readonly number[],
   h: number,
   w: number,
-  o: Normalisation & { order: ChannelOrder },
+  o: Normalisation & { order: ChannelOrder; samples?: number },
 ): Float64Array {
+  const { samples: k = 1 } = o;
+  const offset = (s: number) => (s + 0.5) / k - 0.5;
   const pixel = (x: number, y: number, k: number) =>
     x < 0 || y < 0 || x >= p.width || y >= p.height ? 0 : p.data[(y * p.width + x) * 4 + k];
   const out: number[] = [];
   for (let y = 0; y < h; y++) {
     for (let x = 0; x < w; x++) {
-      const [u, v] = [m[0] * x + m[1] * y + m[2], m[3] * x + m[4] * y + m[5]];
-      const [i, j] = [Math.floor(u), Math.floor(v)];
-      const rgb = [0, 1, 2].map((k) => {
-        const above = pixel(i, j, k) * (1 - (u - i)) + pixel(i + 1, j, k) * (u - i);
-        const below = pixel(i, j + 1, k) * (1 - (u - i)) + pixel(i + 1, j + 1, k) * (u - i);
-        return above * (1 - (v - j)) + below * (v - j);
-      });
+      const rgb = [0, 0, 0];
+      for (let s = 0; s < k * k; s++) {
+        const [sx, sy] = [x + offset(s % k), y + offset(Math.floor(s / k))];
+        const [u, v] = [m[0] * sx + m[1] * sy + m[2], m[3] * sx + m[4] * sy + m[5]];
+        const [i, j] = [Math.floor(u), Math.floor(v)];
+        for (let c = 0; c < 3; c++) {
+          const above = pixel(i, j, c) * (1 - (u - i)) + pixel(i + 1, j, c) * (u - i);
+          const below = pixel(i, j + 1, c) * (1 - (u - i)) + pixel(i + 1, j + 1, c) * (u - i);
+          rgb[c] += (above * (1 - (v - j)) + below * (v - j)) / (k * k);
+        }
+      }
       const values =
         o.order === 'gray'
           ? [0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]]

@@ -3,6 +3,8 @@
  *
  *   (u, v) = M·(x, y, 1)    y[n, y, x] = scale·(bilinear(picture, u, v) − mean)
  *
+ * With `samples` k, the mean of k × k bilinear samples spread over the pixel: for outputs much smaller than what they show.
+ *
  * M (eight f32 a face: a b c, d e f, two unused) maps output pixels to picture pixels; pixel centres are at
  * integers, as in OpenCV's warpAffine. With `mirror`, rows N … 2N−1 of the output are the same faces mirrored.
  */
@@ -25,7 +27,7 @@ export function warpFaces<B>(
   picture: PictureOperand<B>,
   maps: B,
   y: Operand<B>,
-  options: Normalisation & { order: ChannelOrder; mirror: boolean },
+  options: Normalisation & { order: ChannelOrder; mirror: boolean; samples?: number },
 ): KernelCall<B>[] {
   const [n, h, w] = y.shape;
   const count = quadsOf(y.shape);
@@ -41,6 +43,7 @@ export function warpFaces<B>(
         out_w: u32(w),
         mean: f32(options.mean),
         scale: f32(options.scale),
+        samples: u32(options.samples ?? 1),
       },
       buffers: [
         { name: 'picture', ref: picture.ref, element: 'u32', write: false },
@@ -53,6 +56,13 @@ fn pixel(x: i32, y: i32) -> vec3<f32> {
   let p = picture[u32(y) * params.picture_w + u32(x)];
   return vec3<f32>(f32(p & 255u), f32((p >> 8u) & 255u), f32((p >> 16u) & 255u));
 }
+fn bilinear(u: f32, v: f32) -> vec3<f32> {
+  let corner = vec2<i32>(i32(floor(u)), i32(floor(v)));
+  let f = vec2<f32>(u - floor(u), v - floor(v));
+  let above = mix(pixel(corner.x, corner.y), pixel(corner.x + 1, corner.y), f.x);
+  let below = mix(pixel(corner.x, corner.y + 1), pixel(corner.x + 1, corner.y + 1), f.x);
+  return mix(above, below, f.y);
+}
 ${eachItem(SIZE)}
   let n = i / (params.out_h * params.out_w);
   let face = n % params.faces;
@@ -61,13 +71,13 @@ ${eachItem(SIZE)}
   let y = f32(i / params.out_w % params.out_h);
   let m0 = maps[2u * face];
   let m1 = maps[2u * face + 1u];
-  let u = m0.x * x + m0.y * y + m0.z;
-  let v = m0.w * x + m1.x * y + m1.y;
-  let corner = vec2<i32>(i32(floor(u)), i32(floor(v)));
-  let f = vec2<f32>(u - floor(u), v - floor(v));
-  let above = mix(pixel(corner.x, corner.y), pixel(corner.x + 1, corner.y), f.x);
-  let below = mix(pixel(corner.x, corner.y + 1), pixel(corner.x + 1, corner.y + 1), f.x);
-  let colour = mix(above, below, f.y);
+  var colour = vec3<f32>(0.0);
+  for (var s = 0u; s < params.samples * params.samples; s++) {
+    let sx = x + (f32(s % params.samples) + 0.5) / f32(params.samples) - 0.5;
+    let sy = y + (f32(s / params.samples) + 0.5) / f32(params.samples) - 0.5;
+    colour += bilinear(m0.x * sx + m0.y * sy + m0.z, m0.w * sx + m1.x * sy + m1.y);
+  }
+  colour /= f32(params.samples * params.samples);
   let value = (colour - params.mean) * params.scale;
   store_y(i, ${ORDER[options.order]});
 }`,
