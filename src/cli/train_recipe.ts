@@ -36,6 +36,8 @@ export interface RecipeFlags {
   clip: number;
   accumulate: number;
   ema?: number;
+  precision: 'f32' | 'f16';
+  recompute?: boolean;
   seed: number;
 }
 
@@ -68,6 +70,8 @@ export function recipeOf(f: RecipeFlags, data: { identities: number; isTaught: b
     clip: f.clip > 0 ? f.clip : undefined,
     accumulate: f.accumulate > 1 ? f.accumulate : undefined,
     ema: f.ema,
+    precision: f.precision === 'f16' ? 'f16' : undefined,
+    recompute: f.recompute,
     freeze: f.freeze?.split(',').map((name) => name.trim()),
   };
 }

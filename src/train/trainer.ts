@@ -33,6 +33,10 @@ export interface Recipe {
   accumulate?: number;
   /** Decay of the moving average of the weights; none without. */
   ema?: number;
+  /** Storage of the forward maps; f16 takes half the memory. Default f32. */
+  precision?: 'f32' | 'f16';
+  /** Keep few maps and compute the others again in the backward pass. */
+  recompute?: boolean;
   /** Weights whose names begin so stay as they are. */
   freeze?: readonly string[];
 }
@@ -333,9 +337,11 @@ function trainableOptions({ optimizer, freeze = [], ema }: Recipe): TrainableOpt
 /** A norm that none passes asks for the norm, and with it for the check that gradients are finite. */
 const UNCLIPPED = 1e30;
 
-const stepOptions = ({ clip = UNCLIPPED, accumulate }: Recipe): TrainingOptions => ({
+const stepOptions = ({ clip = UNCLIPPED, accumulate, precision, recompute }: Recipe): TrainingOptions => ({
   clipNorm: clip,
   accumulate,
+  precision,
+  recompute,
 });
 
 /** Keys of a recipe that are not as they were. */

@@ -159,7 +159,7 @@ describe('wfr train', () => {
   it('says what is wrong with its input', async () => {
     const out = ['--out', at('bad')];
     const cases: [string[], RegExp][] = [
-      [[], /required option '--data/],
+      [[], /Give --data DIR/],
       [['--data', at('nowhere')], /nowhere: no such folder/],
       [['--data', at('faces'), '--augment', 'glitter'], /"glitter" is no augmentation/],
       [['--data', at('faces'), '--distill', at('pairs.txt')], /npy/],
@@ -193,6 +193,7 @@ describe('recipes', () => {
     relationWeight: 5,
     clip: 5,
     accumulate: 1,
+    precision: 'f32',
     seed: 1,
   };
   const people = { identities: 10, isTaught: false };

@@ -87,6 +87,21 @@ describe('training', () => {
     expect(losses(run)[11]).toBeLessThan(losses(run)[0]);
   });
 
+  it('computing maps again gives the same, in less memory; half precision nearly the same', async () => {
+    const gpu = await sharedGpu();
+    const plain = tinyRecipe();
+    const saving = { ...plain, recompute: true };
+    expect(Trainer.plan(gpu, saving, tinySource(plain)).arena).toBeLessThan(
+      Trainer.plan(gpu, plain, tinySource(plain)).arena,
+    );
+    const want = losses(await curve(plain, 4));
+    expect(losses(await curve(saving, 4))).toEqual(want);
+    const half = losses(await curve({ ...plain, precision: 'f16' }, 4));
+    half.forEach((loss, i) => {
+      expect(Math.abs(loss - want[i])).toBeLessThan(0.05 * want[i]);
+    });
+  });
+
   it('frozen weights stay, bit for bit', async () => {
     const { weights } = await curve(tinyRecipe({ freeze: ['stem.conv', 'blocks.0'] }), 3);
     const free = await curve(tinyRecipe(), 3);

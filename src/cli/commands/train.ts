@@ -59,7 +59,7 @@ export function define(command: Command): void {
   const positive = numberIn(1e-12, 1e12);
   const count = integerIn(1, 1_000_000_000);
   command
-    .requiredOption(
+    .option(
       '--data <dir>',
       'pictures: a folder for each person, a folder with index.csv, a list in a file, or a pack; repeatable',
       collect,
@@ -139,6 +139,12 @@ export function define(command: Command): void {
       'keep and save a moving average of the weights, e.g. 0.999',
       numberIn(0, 0.999999),
     )
+    .addOption(
+      new Option('--precision <type>', 'storage of maps: f16 takes half the memory')
+        .choices(['f32', 'f16'])
+        .default('f32'),
+    )
+    .option('--recompute', 'keep few maps and compute the others again: less memory, a third more time')
     .option('--init <weights>', 'begin with these weights (fine-tuning, or another --size)')
     .option('--freeze <names>', 'weights whose names begin so stay as they are: stem,dw,blocks.0')
     .option('--resume', 'continue from the last checkpoint in --out')
