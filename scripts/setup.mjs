@@ -1,9 +1,10 @@
 // Makes a fresh clone ready to run: development packages from the lock file, and a driver that gives WebGPU an
-// adapter. With CI=true also a Chromium, so that the tests in the browser run there; elsewhere they run where there
-// is one. Needs nothing but Node itself; does nothing, in well under a second, where nothing is to be done.
+// adapter. With CI=true also a Chromium and ffmpeg, so that the tests in the browser and of videos run there; elsewhere
+// they run where there is one. Needs nothing but Node itself; does nothing, in well under a second, where nothing is to be done.
 //
-//   node scripts/setup.mjs [--yes] [--dry-run]
+//   node scripts/setup.mjs [--yes] [--ffmpeg] [--dry-run]
 //     --yes       install the driver without asking (as root, and with CI=true, nothing is asked anyway)
+//     --ffmpeg    also install ffmpeg where it is missing: videos and their tests need it, nothing else does
 //     --dry-run   print what would be installed, change nothing
 import { spawnSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
@@ -13,13 +14,13 @@ import { findAdapter } from './lib/adapter.mjs';
 import { findChromium } from './lib/chromium.mjs';
 import {
   aptPlan,
-  browserPlan,
   describePlan,
   driverAdvice,
   executePlan,
   isDebianLike,
   knownDebianAddresses,
   osRelease,
+  packagesPlan,
   readAptSources,
 } from './lib/driver.mjs';
 import { whyInstall } from './lib/lock.mjs';
@@ -28,8 +29,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const flags = new Set(process.argv.slice(2));
 const dryRun = flags.has('--dry-run');
 for (const flag of flags) {
-  if (flag !== '--dry-run' && flag !== '--yes')
-    fail(`Unknown option ${flag}: there are --yes and --dry-run.`);
+  if (!['--dry-run', '--yes', '--ffmpeg'].includes(flag))
+    fail(`Unknown option ${flag}: there are --yes, --ffmpeg and --dry-run.`);
 }
 
 /** @param {string} message @returns {never} */
@@ -109,13 +110,29 @@ function installBrowser() {
   if (process.env.CI !== 'true' || process.env.WFR_CHROMIUM || findChromium()) return;
   if (process.platform !== 'linux' || !isDebianLike(osRelease()))
     fail('There is no Chromium for the tests in the browser: install one, or set WFR_CHROMIUM=none.');
-  const plan = browserPlan();
+  const plan = packagesPlan(['chromium', 'fonts-dejavu-core']);
   say(`the tests in the browser need Chromium:\n${describePlan(plan)}`);
   if (dryRun) return;
   const problem = executePlan(plan, rootPrefix());
   if (problem) fail(`\nChromium could not be installed: ${problem}.`);
 }
 
+/** Whatever comes of it, the rest works without: then videos say what is missing, and their tests are skipped. */
+async function installFfmpeg() {
+  const works = !spawnSync('ffmpeg', ['-version'], { stdio: 'ignore' }).error;
+  if (works && !spawnSync('ffprobe', ['-version'], { stdio: 'ignore' }).error) return;
+  if (process.platform !== 'linux' || !isDebianLike(osRelease())) {
+    say('ffmpeg was not found; install it with your package manager for videos and their tests');
+    return;
+  }
+  const plan = packagesPlan(['ffmpeg']);
+  say(`videos need ffmpeg:\n${describePlan(plan)}`);
+  if (dryRun || !(await agreed())) return;
+  const problem = executePlan(plan, rootPrefix());
+  if (problem) console.error(`ffmpeg could not be installed: ${problem}.`);
+}
+
 installPackages();
 await installDriver();
 installBrowser();
+if (flags.has('--ffmpeg') || process.env.CI === 'true') await installFfmpeg();

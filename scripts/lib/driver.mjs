@@ -78,11 +78,12 @@ export function aptPlan(release, sources, debian, etc = '/etc/apt') {
 }
 
 /**
- * The steps that install the browser that the tests drive.
+ * The steps that install the release's own packages: the browser that the tests drive, ffmpeg.
+ * @param {string[]} names
  * @returns {Plan}
  */
-export function browserPlan() {
-  const install = ['apt-get', 'install', '-y', '--no-install-recommends', 'chromium', 'fonts-dejavu-core'];
+export function packagesPlan(names) {
+  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...names];
   return {
     steps: [{ run: ['apt-get', 'update'], mayFail: true }, { run: install }],
     suite: null,

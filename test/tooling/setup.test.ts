@@ -34,6 +34,15 @@ describe('set-up', () => {
     expect(whyInstall(clone)).toBe('nothing is installed yet');
   });
 
+  it('would install ffmpeg where it is asked for and missing', () => {
+    const bare = spawnSync(process.execPath, [join(root, 'scripts', 'setup.mjs'), '--dry-run', '--ffmpeg'], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: '/nowhere' },
+    });
+    expect(bare.status).toBe(0);
+    expect(bare.stdout).toMatch(process.platform === 'linux' ? /ffmpeg/ : /ffmpeg was not found/);
+  });
+
   it('refuses options that it does not have', () => {
     const refused = setup(root, '--force');
     expect(refused.stderr).toMatch(/Unknown option --force/);

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { Facebank } from '../../face/facebank.js';
 import { loadBank } from '../../face/facebank.node.js';
 import type { VideoNets } from '../../face/video/annotate.node.js';
+import { GpuFinder } from '../../face/video/finder.js';
 import { WfrError } from '../../gpu/errors.js';
 import { OUTPUT_FORMATS, type OutputFormat } from '../../media/annotate.node.js';
 import { expandInputs, type Input, isPictureName, isVideoName } from '../../media/files.node.js';
@@ -182,12 +183,13 @@ async function videoNets(session: Session, bank: Facebank | undefined, flags: Fl
   const gpu = await session.gpu();
   try {
     const { detector, embedder, threshold } = await session.recognizer();
-    return { gpu, detector, embedder, bank, threshold: flags.threshold ?? threshold };
+    const { find } = new GpuFinder(gpu, detector, embedder, flags);
+    return { find, bank, threshold: flags.threshold ?? threshold };
   } catch (error) {
     if (bank || !(error instanceof WfrError) || error.name === 'GpuError') throw error;
     const detector = await session.detector();
     console.error(`People are not told apart: ${error.message}`);
-    return { gpu, detector, threshold: flags.threshold ?? 0 };
+    return { find: new GpuFinder(gpu, detector, undefined, flags).find, threshold: flags.threshold ?? 0 };
   }
 }
 

@@ -4,12 +4,13 @@
  * interpolated, gaps are bridged and a name is there from a face's first frame. How many frames wait is bounded.
  */
 import type { Picture } from '../../media/picture.js';
-import { displayed, type Rotation, toPicture, type YuvMatrix } from '../../media/video/i420.js';
+import { displayed, toPicture } from '../../media/video/i420.js';
 import type { TimedFrame } from '../../media/video/types.js';
 import type { Box } from '../boxes.js';
 import type { Face } from '../detector.js';
 import type { Facebank } from '../facebank.js';
 import { CutFinder } from './cuts.js';
+import type { FrameView } from './finder.js';
 import { qualityOf } from './gallery.js';
 import { type Label, People, type PeopleOptions } from './people.js';
 import { type Detection, type Track, Tracker } from './tracker.js';
@@ -37,14 +38,9 @@ export interface AnalyserOptions extends PeopleOptions {
   track?: boolean;
   /** Keep a portrait of every track. */
   portraits?: boolean;
-  matrix: YuvMatrix;
-  rotation: Rotation;
   /** Frames that may wait, in bytes. Default 96 MiB. */
   memory?: number;
 }
-
-/** Finds faces in a frame and, where there is a recogniser, their embeddings. */
-export type FindFaces = (frame: TimedFrame) => Promise<Detection[]>;
 
 /** Seconds a frame waits for what comes after it. */
 const LOOK_AHEAD = 0.7;
@@ -81,8 +77,9 @@ export class Analyser {
   readonly #tracking: boolean;
 
   constructor(
-    private readonly find: FindFaces,
+    private readonly find: (frame: TimedFrame) => Promise<Detection[]>,
     bank: Facebank | undefined,
+    private readonly view: () => FrameView,
     private readonly options: AnalyserOptions,
   ) {
     this.#every = options.every ?? 5;
@@ -195,13 +192,13 @@ export class Analyser {
     const quality = qualityOf(face);
     const known = this.#portraits.get(track);
     if (known && quality < 1.15 * known.quality) return;
-    const picture = portraitOf(frame, face.box, this.options.matrix, this.options.rotation);
+    const picture = portraitOf(frame, face.box, this.view());
     if (picture) this.#portraits.set(track, { quality, picture, told: false });
   }
 }
 
 /** The face and a little around it, at most 96 pixels wide. */
-function portraitOf(frame: TimedFrame, box: Box, matrix: YuvMatrix, rotation: Rotation): Picture | undefined {
+function portraitOf(frame: TimedFrame, box: Box, { matrix, rotation }: FrameView): Picture | undefined {
   const side = Math.max(box.x2 - box.x1, box.y2 - box.y1) * 1.3;
   const size = displayed(frame, rotation);
   const x = Math.max(0, (box.x1 + box.x2 - side) / 2);

@@ -1,6 +1,5 @@
 /** A video file or camera → the same video with boxes and names: decode → find → track → name → draw → encode. */
 import { type Canvas, createCanvas } from '@napi-rs/canvas';
-import type { Gpu } from '../../gpu/gpu.js';
 import type { DrawnFace } from '../../media/draw.js';
 import { fontsFor } from '../../media/fonts.node.js';
 import { ahead } from '../../media/video/ahead.js';
@@ -8,25 +7,19 @@ import { openSound, type Sound } from '../../media/video/audio.node.js';
 import { FfmpegSource } from '../../media/video/decode.node.js';
 import { chooseEncoder, FfmpegEncoder, type VideoCodecName } from '../../media/video/encode.node.js';
 import { findFfmpeg } from '../../media/video/ffmpeg.node.js';
-import { displayed, matrixOf, type Rotation } from '../../media/video/i420.js';
+import { displayed, matrixOf } from '../../media/video/i420.js';
 import { Overlay, type OverlayContext } from '../../media/video/overlay.js';
 import { type Probe, probe } from '../../media/video/probe.node.js';
 import type { TimedFrame, VideoInfo } from '../../media/video/types.js';
 import { abilities, codecsOf, type VideoContainer, VideoWriter } from '../../media/video/write.node.js';
-import type { Mtcnn } from '../detector.js';
-import type { Embedder } from '../embedder.js';
 import type { Facebank } from '../facebank.js';
-import { GpuPicture } from '../gpu_picture.js';
 import type { MatchRule } from '../match.js';
 import { type AnalysedFrame, Analyser, type VideoFace } from './analyser.js';
 import { Appearances, type Person } from './appearances.js';
-import type { Detection } from './tracker.js';
+import type { FindFaces, FrameView } from './finder.js';
 
 export interface VideoNets {
-  gpu: Gpu;
-  detector: Mtcnn;
-  /** Without it faces are boxed and followed, not named. */
-  embedder?: Embedder;
+  find: FindFaces;
   bank?: Facebank;
   /** Similarity from which two faces are one person's. */
   threshold: number;
@@ -37,7 +30,6 @@ export interface VideoOptions {
   codec?: VideoCodecName;
   every?: number;
   track?: boolean;
-  minFace?: number;
   rule?: MatchRule;
   landmarks?: boolean;
   font?: string;
@@ -70,8 +62,6 @@ export interface VideoResult {
   interrupted: boolean;
   /** Milliseconds the loop waited for each stage; stages overlap, so they may sum to less or more than the whole. */
   waited: { frames: number; draw: number; encode: number; total: number };
-  /** Milliseconds of GPU work, awaited. */
-  gpu: { detect: number; embed: number; looked: number };
 }
 
 /** Where frames come from: a file's path, or a camera. */
@@ -152,20 +142,21 @@ async function pipeline(
   encode: (frame: TimedFrame) => Promise<void>,
 ): Promise<Omit<VideoResult, 'encoder'>> {
   const { info } = source;
-  const gpu = { detect: 0, embed: 0, looked: 0 };
   const waited = { frames: 0, draw: 0, encode: 0, total: 0 };
   const appearances = new Appearances();
-  const matrix = () => matrixOf(info.colour.matrix, info.width, info.height);
-  const analyser = new Analyser((frame) => findFaces(nets, frame, info, options, gpu), nets.bank, {
-    threshold: nets.threshold,
-    rule: options.rule,
-    every: options.every,
-    track: options.track,
-    portraits: options.portraits,
-    get matrix() {
-      return matrix();
-    },
+  // A camera's size is known with its first frame only.
+  const view = (): FrameView => ({
+    matrix: matrixOf(info.colour.matrix, info.width, info.height),
     rotation: info.rotation,
+  });
+  const { threshold, bank } = nets;
+  const { rule, every, track, portraits } = options;
+  const analyser = new Analyser((frame) => nets.find(frame, view()), bank, view, {
+    threshold,
+    rule,
+    every,
+    track,
+    portraits,
   });
   let overlay: Overlay | undefined;
   let first: number | undefined;
@@ -184,7 +175,7 @@ async function pipeline(
     first ??= frame.time;
     end = frame.time + frame.duration;
     if (faces.length > 0) {
-      overlay ??= new Overlay(contextFor(info), info, matrix(), info.rotation);
+      overlay ??= new Overlay(contextFor(info), info, view().matrix, info.rotation);
       const drawn = faces.map(toDrawn);
       const fonts = fontsFor(
         drawn.map((f) => f.label ?? ''),
@@ -209,35 +200,7 @@ async function pipeline(
     people: appearances.people(),
     interrupted: options.signal?.aborted ?? false,
     waited,
-    gpu,
   };
-}
-
-async function findFaces(
-  { gpu, detector, embedder }: VideoNets,
-  frame: TimedFrame,
-  info: { colour: VideoInfo['colour']; rotation: Rotation },
-  { minFace }: VideoOptions,
-  times: { detect: number; embed: number; looked: number },
-): Promise<Detection[]> {
-  const matrix = matrixOf(info.colour.matrix, frame.width, frame.height);
-  const start = performance.now();
-  const picture = await GpuPicture.fromFrame(gpu, frame, matrix, info.rotation);
-  try {
-    const faces = await detector.detect(picture, { minFace });
-    const detected = performance.now();
-    times.detect += detected - start;
-    times.looked++;
-    if (!embedder || faces.length === 0) return faces;
-    const embeddings = await embedder.embed(
-      picture,
-      faces.map((f) => f.landmarks),
-    );
-    times.embed += performance.now() - detected;
-    return faces.map((face, i) => ({ ...face, embedding: embeddings[i] }));
-  } finally {
-    picture.destroy();
-  }
 }
 
 function contextFor(info: VideoInfo): OverlayContext {

@@ -182,7 +182,8 @@ export class Tracker {
       return overlap >= 0.25 || near(predicted, face.box, 0.7) ? 2 - 2 * overlap : Number.POSITIVE_INFINITY;
     const { threshold } = this.#options;
     const gap = time - track.lastSeen;
-    const inPlace = overlap >= 0.5 && similarity > 0;
+    // Where it is expected a face need not look its best; the longer ago it was seen, the more it must.
+    const inPlace = overlap >= 0.5 && similarity > threshold * Math.min(1, 1.5 * gap);
     const likely = overlap >= 0.2 && similarity >= threshold - 0.2;
     // Hidden or fast: it may have gone some way, but then it must look like itself.
     const again = similarity >= threshold && near(predicted, face.box, 1 + 4 * gap);

@@ -78,8 +78,7 @@ export class FfmpegSource implements FrameSource {
         yield timed(previous, rest > 0 && rest < 10 * lastDuration + 1 ? rest : lastDuration);
       }
     } finally {
-      decoder.stop();
-      await decoder.exited.catch(() => {});
+      await decoder.dispose();
     }
   }
 

@@ -130,7 +130,7 @@ export class FfmpegEncoder {
 
   /** Ends the encoder without waiting for what is in it. */
   async abort(): Promise<void> {
-    this.#process.stop();
+    await this.#process.dispose();
     await this.#reading;
   }
 

@@ -93,9 +93,17 @@ export class Process {
     return this.#stopped;
   }
 
+  /** Ends it; what it has written already can still be read. */
   stop(): void {
     this.#stopped = true;
     this.child.kill('SIGKILL');
+  }
+
+  /** Ends it and drops what was not read: a pipe that still holds something would never close. */
+  async dispose(): Promise<void> {
+    this.stop();
+    for (const stream of this.child.stdio) stream?.destroy();
+    await this.exited.catch(() => {});
   }
 }
 

@@ -63,6 +63,8 @@ async function probeContainer(file: string, input: Input): Promise<Probe | undef
   }
   const video = await input.getPrimaryVideoTrack();
   const audio = await input.getAudioTracks();
+  // Nothing at all in it: cut off before its index, which ffprobe tells better.
+  if (!video && audio.length === 0) return undefined;
   if (!video) throw new MediaError(noVideo(file, audio.length));
   const indexed = (await input.getFormat()) instanceof IsobmffInputFormat;
   // Only MP4 and MOV have an index of all packets; elsewhere counting would read the whole file.
@@ -137,7 +139,7 @@ async function probeByFfprobe(file: string, { ffprobe }: Ffmpeg): Promise<VideoI
     const { code, stderr = '' } = error as NodeJS.ErrnoException & { stderr?: string };
     if (code === 'ENOENT')
       throw new MediaError(`${file}: to read this container, ffprobe is needed beside ffmpeg`);
-    throw new MediaError(`${file}: ${explain(lastMessage(stderr).replace(`${file}: `, ''))}`);
+    throw new MediaError(`${file}: ${explain(stderr) ?? lastMessage(stderr).replace(`${file}: `, '')}`);
   }
   const { streams = [], format } = JSON.parse(text) as {
     streams?: FfprobeStream[];
@@ -168,10 +170,11 @@ async function probeByFfprobe(file: string, { ffprobe }: Ffmpeg): Promise<VideoI
   };
 }
 
-function explain(message: string): string {
-  if (/moov atom not found/.test(message)) return 'truncated: the index at its end (moov) is missing';
-  if (/Invalid data found/.test(message)) return 'not a video, or one that is damaged at its beginning';
-  return message;
+function explain(messages: string): string | undefined {
+  if (/moov atom not found/.test(messages))
+    return 'truncated, or no video at all: its index (moov) is missing';
+  if (/Invalid data found/.test(messages)) return 'not a video, or one that is damaged at its beginning';
+  return undefined;
 }
 
 const fraction = (text: string | undefined, separator: string): [number, number] => {

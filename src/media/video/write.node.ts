@@ -1,5 +1,6 @@
 /** The result file: encoded video, copied sound, under a temporary name until it is whole. */
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import {
@@ -61,6 +62,8 @@ interface AudioCopy {
 
 export class VideoWriter {
   #lastEnd = 0;
+  /** A process that ends at once leaves no half file behind. */
+  readonly #cleanUp = () => rmSync(this.temporary, { force: true });
 
   private constructor(
     private readonly file: string,
@@ -69,7 +72,9 @@ export class VideoWriter {
     private readonly output: Output,
     private readonly video: EncodedVideoPacketSource,
     private readonly audio: AudioCopy[],
-  ) {}
+  ) {
+    process.once('exit', this.#cleanUp);
+  }
 
   /** @throws MediaError when the file cannot be made. */
   static async create(
@@ -130,6 +135,7 @@ export class VideoWriter {
     await this.output.finalize();
     await this.handle.close();
     await rename(this.temporary, this.file);
+    process.off('exit', this.#cleanUp);
   }
 
   /** Removes what was written. */
@@ -138,6 +144,7 @@ export class VideoWriter {
     await this.output.cancel().catch(() => {});
     await this.handle.close().catch(() => {});
     await rm(this.temporary, { force: true });
+    process.off('exit', this.#cleanUp);
   }
 
   async #copyAudio(until: number): Promise<void> {
