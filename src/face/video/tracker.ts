@@ -18,6 +18,8 @@ export interface Detection extends Face {
 /** A face of a track at a moment, in pixels. */
 export interface Observation extends Face {
   time: number;
+  /** When faces were looked for before; at that look, or since, this one was seen. */
+  lookedBefore: number;
 }
 
 export interface TrackerOptions {
@@ -25,9 +27,9 @@ export interface TrackerOptions {
   threshold: number;
   /** Smooth boxes and landmarks. Default true. */
   smooth?: boolean;
-  /** Seconds after which a face that was not found again has gone. Default 1.5. */
+  /** Seconds after which a face that was not found again has gone; longer where looks are rarer. Default 1.5. */
   patience?: number;
-  /** Longest gap between two sightings that is filled by interpolation, in seconds. Default 0.6. */
+  /** Longest gap between sightings that is filled by interpolation, in seconds; between two looks always. Default 0.6. */
   bridge?: number;
 }
 
@@ -53,7 +55,7 @@ export class Track {
     readonly id: number,
     first: Detection,
     time: number,
-    private readonly options: Required<TrackerOptions>,
+    private readonly options: Readonly<Required<TrackerOptions>>,
   ) {
     const [cx, cy, w, h] = measure(first.box);
     const size = Math.sqrt(w * h);
@@ -62,7 +64,7 @@ export class Track {
     this.#filterTime = time;
     this.lastSeen = time;
     this.#landmarks = relative(first);
-    this.#note(first, first, time);
+    this.#note(first, first, time, time);
   }
 
   /** Where the face should be. */
@@ -73,7 +75,8 @@ export class Track {
     return boxOf(cx.ahead(dt), cy.ahead(dt), Math.max(1, w.position), Math.max(1, h.position));
   }
 
-  see(face: Detection, time: number): void {
+  /** @param lookedBefore when faces were looked for the time before */
+  see(face: Detection, time: number, lookedBefore: number): void {
     const dt = time - this.#filterTime;
     const values = measure(face.box);
     const size = Math.sqrt(values[2] * values[3]);
@@ -89,18 +92,23 @@ export class Track {
       x + (now[i][0] - x) * share,
       y + (now[i][1] - y) * share,
     ]);
-    if (!this.options.smooth) this.#note(face, face, time);
+    if (!this.options.smooth) this.#note(face, face, time, lookedBefore);
     else {
       const box = boxOf(cx.position, cy.position, Math.max(1, w.position), Math.max(1, h.position));
-      this.#note(face, { box, score: face.score, landmarks: absolute(box, this.#landmarks) }, time);
+      this.#note(
+        face,
+        { box, score: face.score, landmarks: absolute(box, this.#landmarks) },
+        time,
+        lookedBefore,
+      );
     }
   }
 
-  #note(seen: Detection, shown: Face, time: number): void {
+  #note(seen: Detection, shown: Face, time: number, lookedBefore: number): void {
     this.hits++;
     this.lastSeen = time;
     const { box, score, landmarks } = shown;
-    this.observations.push({ time, box, score, landmarks });
+    this.observations.push({ time, lookedBefore, box, score, landmarks });
     if (seen.embedding) this.gallery.add(seen.embedding, qualityOf(seen));
   }
 
@@ -111,11 +119,13 @@ export class Track {
     const b = this.observations[after];
     if (b.time <= time + 1e-6) return { ...b, seen: true };
     const a = this.observations[after - 1];
-    if (!a || b.time - a.time > this.options.bridge) return undefined;
+    const bridge = this.options.bridge && Math.max(this.options.bridge, b.time - b.lookedBefore + 1e-6);
+    if (!a || b.time - a.time > bridge) return undefined;
     const t = (time - a.time) / (b.time - a.time);
     const mix = (p: number, q: number) => p + (q - p) * t;
     return {
       time,
+      lookedBefore: b.lookedBefore,
       box: {
         x1: mix(a.box.x1, b.box.x1),
         y1: mix(a.box.y1, b.box.y1),
@@ -141,6 +151,7 @@ export class Tracker {
   active: Track[] = [];
   readonly #options: Required<TrackerOptions>;
   #ids = 0;
+  #time: number | undefined;
 
   constructor(options: TrackerOptions) {
     this.#options = { smooth: true, patience: 1.5, bridge: 0.6, ...options };
@@ -151,13 +162,18 @@ export class Tracker {
    * @returns the track of each detection.
    */
   update(time: number, faces: readonly Detection[]): Track[] {
-    this.active = this.active.filter((t) => time - t.lastSeen <= this.#options.patience);
+    // However rarely faces are looked for, one missed look ends no track.
+    const patience =
+      this.#options.patience && Math.max(this.#options.patience, 2.2 * (time - (this.#time ?? time)));
+    const lookedBefore = this.#time ?? time;
+    this.#time = time;
+    this.active = this.active.filter((t) => time - t.lastSeen <= patience);
     const columns = assign(this.active.map((track) => faces.map((face) => this.#cost(track, face, time))));
     const owners = new Array<Track | undefined>(faces.length);
     columns.forEach((column, row) => {
       if (column < 0) return;
       owners[column] = this.active[row];
-      this.active[row].see(faces[column], time);
+      this.active[row].see(faces[column], time, lookedBefore);
     });
     return faces.map((face, i) => {
       if (owners[i]) return owners[i];
