@@ -1,8 +1,9 @@
 import { type DrawnFace, drawFaces } from '../src/index.js';
 import { Bank } from './lib/bank.js';
 import type { FoundFace } from './lib/engine.js';
-import { type Dropped, fromList, isVideo, onFiles } from './lib/files.js';
+import { type Dropped, fromList, isVideo, onFiles, save } from './lib/files.js';
 import { chooser, element, megabytes, say, setUp } from './lib/setup.js';
+import { annotateVideo, canAnnotate } from './lib/video.js';
 
 const video = element<HTMLVideoElement>('video');
 const overlay = element<HTMLCanvasElement>('overlay');
@@ -20,6 +21,9 @@ let stream: MediaStream | undefined;
 const history: Record<Stage, number>[] = [];
 const finished: number[] = [];
 let frames = 0;
+/** The video file that is shown. */
+let chosen: File | undefined;
+const FONTS = 'system-ui, "DejaVu Sans", sans-serif';
 
 /** The video's frame as something that can be handed to a worker. */
 const grab = (): Promise<VideoFrame | ImageBitmap> | VideoFrame =>
@@ -83,7 +87,7 @@ function draw(faces: readonly DrawnFace[], width: number, height: number): void 
   const mirrored = element<HTMLInputElement>('mirror').checked;
   // The video is mirrored by CSS; boxes follow, names stay readable.
   const turned = mirrored ? faces.map((f) => mirror(f, width)) : faces;
-  drawFaces(context, turned, { width, height, fonts: 'system-ui, "DejaVu Sans", sans-serif' });
+  drawFaces(context, turned, { width, height, fonts: FONTS });
   overlay.setAttribute('aria-label', faces.length > 0 ? faces.map((f) => f.label).join(', ') : 'No face');
 }
 
@@ -95,6 +99,8 @@ const mirror = (face: DrawnFace, width: number): DrawnFace => ({
 
 function note(times: Record<Stage, number>, now: number, gpuBytes: number): void {
   frames++;
+  // The first frame of a page compiles every shader.
+  if (frames === 1) document.body.dataset.first ??= JSON.stringify(times);
   history.push(times);
   finished.push(now);
   if (history.length > WINDOW) history.shift();
@@ -141,6 +147,7 @@ function stop(): void {
   element('empty').hidden = false;
   element('stage').classList.remove('full');
   element<HTMLButtonElement>('stop').disabled = true;
+  element<HTMLButtonElement>('annotate').disabled = true;
   listSeen([]);
 }
 
@@ -179,9 +186,33 @@ async function startVideo(file: File): Promise<void> {
   try {
     video.src = URL.createObjectURL(file);
     await play(file.name);
+    chosen = file;
+    element<HTMLButtonElement>('annotate').disabled = !canAnnotate();
   } catch (error) {
     stop();
     say(`${file.name} cannot be played: ${(error as Error).message}`, 'error');
+  }
+}
+
+/** The whole file, every frame, at its own pace; the player rests meanwhile. */
+async function annotate(): Promise<void> {
+  const file = chosen;
+  if (!file) return;
+  stop();
+  try {
+    const bytes = await annotateVideo(
+      file,
+      async (frame) => (await session!.engine.recognise(frame, Number(minFace.value))).faces.map(nameOf),
+      (context, faces) => {
+        const { width, height } = context.canvas;
+        drawFaces(context, faces, { width, height, fonts: FONTS });
+      },
+      (share) => say(`Drawing names into ${file.name}: ${Math.round(100 * share)} %`, 'busy'),
+    );
+    save(`${file.name.replace(/\.[^.]*$/, '')}-named.mp4`, bytes, 'video/mp4');
+    say(`${file.name} was saved with names.`);
+  } catch (error) {
+    say(`${file.name}: ${(error as Error).message}`, 'error');
   }
 }
 
@@ -201,6 +232,7 @@ if (session) {
     stop();
     say('Stopped.');
   });
+  element('annotate').addEventListener('click', () => void annotate());
   element('mirror').addEventListener('change', () => {
     video.style.transform = element<HTMLInputElement>('mirror').checked ? 'scaleX(-1)' : '';
   });

@@ -107,6 +107,7 @@ export async function setUp(
     }
   }
   cold.weights = performance.now() - started;
+  document.body.dataset.cold = JSON.stringify(cold);
   note();
   return session;
 }

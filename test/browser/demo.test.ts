@@ -10,6 +10,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createCanvas } from '@napi-rs/canvas';
+import { ALL_FORMATS, BufferSource, EncodedPacketSink, Input } from 'mediabunny';
 import type { Browser, Page } from 'playwright';
 import { build } from 'vite';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -18,7 +19,7 @@ import type { Weights } from '../../src/weights/convert.js';
 import { readSafetensors, writeSafetensors } from '../../src/weights/formats/safetensors.js';
 import { metadataToStrings } from '../../src/weights/metadata.js';
 import { blobs, eagerMtcnn, smallRecogniser } from '../face/helpers.js';
-import { executablePath, launch, NO_BROWSER, openPage, root, TestServer } from './harness.js';
+import { bundleInPage, executablePath, launch, NO_BROWSER, openPage, root, TestServer } from './harness.js';
 
 const OUT = join(root, 'demo', 'out');
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
@@ -175,6 +176,36 @@ describe('the demo pages', () => {
       await context.close();
     },
   );
+
+  it('Camera with a video file: plays it, and saves it with names through WebCodecs', async () => {
+    const { page, context, errors } = await openPage(browser, `${server.origin}/camera.html`);
+    await loadWeights(page, DETECTOR, RECOGNISER);
+    await page.locator('#min-face').fill('60');
+    await page.evaluate(
+      await bundleInPage().then(
+        (code) =>
+          `import(URL.createObjectURL(new Blob([${JSON.stringify(code)}], { type: 'text/javascript' })))`,
+      ),
+    );
+    const recorded = (await page.evaluate("call('page', 'clip', [])")) as number[];
+    const video = asFile('clip.webm', Buffer.from(recorded), 'video/webm');
+    await page.setInputFiles('#videos', video);
+    await status(page, /Watching clip\.webm|The video is over/);
+    await page.waitForFunction(() => Number(document.body.dataset.frames) >= 1);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#annotate')]);
+    const frames = async (bytes: Buffer) => {
+      const input = new Input({ source: new BufferSource(bytes), formats: ALL_FORMATS });
+      const track = (await input.getPrimaryVideoTrack())!;
+      const times: number[] = [];
+      for await (const packet of new EncodedPacketSink(track).packets()) times.push(packet.timestamp);
+      return { times, width: track.displayWidth, height: track.displayHeight };
+    };
+    const named = await frames(readFileSync((await download.path())!));
+    expect(named).toEqual(await frames(video.buffer));
+    expect(named.times).toHaveLength(8);
+    expect(errors).toEqual([]);
+    await context.close();
+  });
 
   it.each(['worker', 'page'])(
     'Train, computing in a %s: ten steps, falling loss, weights that wfr reads',

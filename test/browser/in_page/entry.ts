@@ -1,4 +1,5 @@
 /** Loaded by the page and, again, by its worker: the functions that tests call by name, there or here. */
+import { clip } from './clip.js';
 import { runNet } from './nets.js';
 import { sharedGpu } from './shared.js';
 import * as sources from './sources.js';
@@ -6,6 +7,7 @@ import * as weights from './weights.js';
 
 const functions: Record<string, (...args: never[]) => Promise<unknown>> = {
   net: async (name: string) => runNet(await sharedGpu(), name),
+  clip,
   ...sources,
   ...weights,
 };
