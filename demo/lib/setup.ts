@@ -101,7 +101,9 @@ export async function setUp(
   const started = performance.now();
   for (const served of await servedNets()) {
     try {
-      nets[served.role] = await engine.loadUrls(served.role, served.files);
+      // Whole addresses: a worker would take relative ones from where its own script lies.
+      const files = served.files.map((f) => ({ ...f, url: new URL(f.url, document.baseURI).href }));
+      nets[served.role] = await engine.loadUrls(served.role, files);
     } catch (error) {
       say((error as Error).message, 'error');
     }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -266,6 +267,21 @@ describe('the demo pages', () => {
       expect(errors).toEqual([]);
       await context.close();
     }
+  });
+
+  it('load the weights that are served with them', async () => {
+    const { buffer } = DETECTOR;
+    const sha256 = createHash('sha256').update(buffer).digest('hex');
+    const file = { url: 'weights/detector.safetensors', sha256, bytes: buffer.length };
+    const index = [{ role: 'detector', title: 'MTCNN', files: [file] }];
+    server.files.set('/weights/detector.safetensors', { type: 'application/octet-stream', body: buffer });
+    server.files.set('/weights/index.json', { type: 'application/json', body: JSON.stringify(index) });
+    const { page, context, errors } = await openPage(browser, `${server.origin}/index.html`);
+    await page.locator('body.ready').waitFor();
+    expect(await page.textContent('#detector')).toBe('mtcnn');
+    server.files.set('/weights/index.json', { type: 'application/json', body: '[]' });
+    expect(errors).toEqual([]);
+    await context.close();
   });
 
   it('say which browsers have WebGPU where there is none', async () => {
