@@ -189,6 +189,8 @@ export function define(command: Command): void {
 
 async function train(flags: Flags): Promise<void> {
   if (flags.data.length === 0) throw new WfrError('Give --data DIR: the pictures to learn from.');
+  if (flags.val && !flags.valData)
+    throw new WfrError('--val needs --val-data DIR: the pictures of the pairs.');
   // `--net` of a session chooses among weights for aligning; here it says what to train.
   const { net: _, ...sessionFlags } = flags;
   await withSession(sessionFlags, (session) => interruptible((signal) => run(flags, session, signal)));
@@ -411,8 +413,7 @@ async function runTrainer(flags: Flags, r: Running): Promise<void> {
 }
 
 async function openValidation(flags: Flags, session: Session): Promise<Validation | undefined> {
-  if (!flags.val) return undefined;
-  if (!flags.valData) throw new WfrError('--val needs --val-data DIR: the pictures of the pairs.');
+  if (!flags.val || !flags.valData) return undefined;
   const isLfw = flags.val === 'lfw';
   const images = path.join(flags.valData, 'images');
   const hasImages = isLfw && (await exists(images));
