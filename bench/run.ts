@@ -1,10 +1,12 @@
-// npm run bench [-- --only mobilefacenet,annotate] [--runs 9]
+// npm run bench [-- --only mobilefacenet,annotate] [--runs 9] [--precision f16]
+// npm run bench -- --peers [--only …] [--engines wfr,tfjs] [--runs 5]   other engines beside it: peers.ts
 //
 // One JSON line a measurement, on standard output: each net (milliseconds, GFLOP/s, first run with what the driver
 // compiles, peak GPU memory) beside the device's own rate of multiply-adds measured in the same run, and
 // annotating a picture end to end, stage by stage. Random weights do as well as trained ones for the nets; the
 // pipeline needs real ones (WFR_WEIGHTS) and is left out without.
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
@@ -12,23 +14,22 @@ import { Embedder } from '../src/face/embedder.js';
 import { GpuPicture } from '../src/face/gpu_picture.js';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import { profileProgram } from '../src/gpu/profile.js';
-import type { Graph } from '../src/graph/graph.js';
 import { Model } from '../src/graph/model.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { renderAnnotated } from '../src/media/annotate.node.js';
 import { decodePicture } from '../src/media/decode.node.js';
 import { describe } from '../src/nets/describe.js';
-import { initialize } from '../src/nets/initialize.js';
-import { iresnet } from '../src/nets/iresnet.js';
-import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
-import { onet, pnet, rnet } from '../src/nets/mtcnn.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { NETS, weightsFor } from './nets.js';
+import { benchPeers } from './peers.js';
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string' },
     runs: { type: 'string', default: '9' },
     precision: { type: 'string' },
+    peers: { type: 'boolean', default: false },
+    engines: { type: 'string' },
   },
 });
 const only = values.only?.split(',');
@@ -38,20 +39,11 @@ const emit = (line: object) => console.log(JSON.stringify(line));
 const median = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
 const round = (v: number, digits = 2) => Number(v.toFixed(digits));
 
-const NETS: Record<string, [(shape: readonly number[]) => Graph, number[]]> = {
-  mobilefacenet: [mobileFaceNet, [1, 112, 112, 3]],
-  'mobilefacenet-16': [mobileFaceNet, [16, 112, 112, 3]],
-  iresnet50: [(s) => iresnet(s, { depth: 50 }), [1, 112, 112, 3]],
-  'pnet-640x480': [pnet, [1, 480, 640, 3]],
-  'rnet-64': [rnet, [64, 24, 24, 3]],
-  'onet-32': [onet, [32, 48, 48, 3]],
-};
-
 async function benchNet(name: string, peak: number): Promise<void> {
   const gpu = await openGpu();
   const [build, shape] = NETS[name];
   const graph = build(shape);
-  const values = initialize(graph, 1);
+  const values = weightsFor(graph);
   const started = performance.now();
   const model = new Model(gpu, build, values, { precision: precisionOption() });
   const executable = await model.at(shape);
@@ -60,17 +52,24 @@ async function benchNet(name: string, peak: number): Promise<void> {
   await executable.run({ x });
   const first = performance.now();
   const times: number[] = [];
+  const processor: number[] = [];
   for (let i = 0; i < runs; i++) {
+    const cpu = process.cpuUsage();
     const start = performance.now();
     await executable.run({ x });
     times.push(performance.now() - start);
+    const { user, system } = process.cpuUsage(cpu);
+    processor.push((user + system) / 1000 / availableParallelism());
   }
   const ms = median(times);
   const gflops = (2 * describe(graph).macs) / ms / 1e6;
   emit({
     bench: 'net',
     name,
+    precision: precisionOption(),
     ms: round(ms),
+    // Where the adapter is the processor: its time over its cores, which other work disturbs less than wall time.
+    processor_ms: round(median(processor)),
     gflops: round(gflops),
     share_of_peak: round(gflops / peak, 3),
     compile_ms: round(compiled - started, 0),
@@ -202,5 +201,10 @@ emit({
   precision: precisionOption(),
   date: new Date().toISOString().slice(0, 10),
 });
+if (values.peers) {
+  await benchPeers({ only, engines: values.engines?.split(','), runs: Number(values.runs) });
+  // Other engines leave workers and timers behind.
+  process.exit(0);
+}
 for (const name of Object.keys(NETS)) if (wanted(name)) await benchNet(name, peak);
 if (wanted('annotate')) await benchAnnotate();

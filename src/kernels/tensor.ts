@@ -54,6 +54,17 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
   let i = gid.x + gid.y * groups.x * ${size}u;
   if (i >= params.count) { return; }`;
 
+/**
+ * Quotient by a float reciprocal, put right by one where rounding missed: an integer division of vectors is
+ * eight scalar divisions on these adapters.
+ */
+export const DIVIDE = `
+fn divide(a: u32, b: u32, reciprocal: f32) -> u32 {
+  let q = u32(f32(a) * reciprocal);
+  let r = i32(a - q * b);
+  return q + select(0u, 1u, r >= i32(b)) - select(0u, 1u, r < 0);
+}`;
+
 /** Copies [rows, channels] values into the padded layout. */
 export function pad(data: ArrayLike<number>, shape: readonly number[]): Float32Array {
   const c = channelsOf(shape);

@@ -9,8 +9,8 @@
  * stay in registers. `conv2dDepthwise` takes any filter, several outputs of a row an invocation.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
-import { u32 } from '../../gpu/kernel_call.js';
-import { ceilDiv, eachItem, grid, quads, read } from '../tensor.js';
+import { f32, u32 } from '../../gpu/kernel_call.js';
+import { ceilDiv, DIVIDE, eachItem, grid, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
 import type { Conv2dCall } from './types.js';
@@ -84,15 +84,20 @@ export function conv2dDepthwiseStrip<B>(
         runs: u32(runs),
         strips: u32(strips),
         rows: u32(rows),
+        per_quads: f32(1 / quads(s.outChannels)),
+        per_row: f32(1 / runs),
+        per_map: f32(1 / strips),
       },
       buffers: [read('x', call.x), weightOf(call), ...epilogueBuffers(call)],
-      body: `${epilogue(call)}
+      body: `${DIVIDE}
+${epilogue(call)}
 ${eachItem(size)}
-  let quad = i % params.out_q;
-  let ox = (i / params.out_q) % params.runs * ${columns}u;
-  let strip = i / (params.out_q * params.runs);
-  let n = strip / params.strips;
-  let oy = strip % params.strips * params.rows;
+  let place = divide(i, params.out_q, params.per_quads);
+  let quad = i - place * params.out_q;
+  let strip = divide(place, params.runs, params.per_row);
+  let ox = (place - strip * params.runs) * ${columns}u;
+  let n = divide(strip, params.strips, params.per_map);
+  let oy = (strip - n * params.strips) * params.rows;
   let rows = min(params.rows, params.out_h - oy);
 ${range(9)
   .map((t) => `  let w${Math.floor(t / 3)}${t % 3} = weight[${t}u * params.out_q + quad];`)

@@ -6,20 +6,11 @@
  * of the weights is ever made.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
-import { ceilDiv, quads, read } from '../tensor.js';
+import { ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
-import {
-  DIVIDE,
-  laneElement,
-  lines,
-  multiplyAdd,
-  range,
-  STORED,
-  type SubgroupTile,
-  vec,
-} from './subgroup.js';
+import { laneElement, lines, multiplyAdd, range, STORED, type SubgroupTile, vec } from './subgroup.js';
 
 export function gradInputSubgroup<B>(call: GradInputCall<B>, tile: SubgroupTile): KernelCall<B>[] {
   const s = call.shape;

@@ -16,7 +16,7 @@
  */
 import type { BufferBinding, FloatType, KernelCall } from '../../gpu/kernel_call.js';
 import { f32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, ceilDiv, quads, read } from '../tensor.js';
+import { bytesPerQuad, ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
@@ -58,6 +58,7 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
   buffers.push({ name: 'y', ref: call.y.ref, element: laneElement(width, call.y.dtype), write: true });
 
   const pointwise = isPointwise(s);
+  const depth = s.inChannels === 3 ? 3 : 4;
   const body = `
 ${pairs ? halves(width) : ''}
 ${finish(call, width)}
@@ -72,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 ${lines(blocks, (b) => `  let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);`)}
 ${lines(blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
   var at = channel;
-${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs)}
+${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs, depth)}
   if (wanted >= per_row) { return; }
   ${call.bias !== undefined ? 'let bias_here = bias[channel];' : ''}
   ${call.slope !== undefined ? 'let slope_here = slope[channel];' : ''}
@@ -80,7 +81,7 @@ ${storeAll(lanes * blocks, call)}
 }`;
   return [
     {
-      label: `conv2d.forward.subgroup ${pointwise ? '1×1 ' : ''}${width}×${blocks}${pairs ? ' f16' : ''}`,
+      label: `conv2d.forward.subgroup ${pointwise ? '1×1 ' : ''}${width}×${blocks}${depth === 3 && !pointwise ? ' of 3' : ''}${pairs ? ' f16' : ''}`,
       // Bounds come from uniforms and the early return is uniform over the one subgroup of a workgroup.
       directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
       uniforms: {
@@ -105,17 +106,6 @@ ${storeAll(lanes * blocks, call)}
   ];
 }
 
-/**
- * Quotient by a float reciprocal, put right by one where rounding missed: an integer division of vectors is
- * eight scalar divisions on these adapters.
- */
-export const DIVIDE = `
-fn divide(a: u32, b: u32, reciprocal: f32) -> u32 {
-  let q = u32(f32(a) * reciprocal);
-  let r = i32(a - q * b);
-  return q + select(0u, 1u, r >= i32(b)) - select(0u, 1u, r < 0);
-}`;
-
 function pointwiseLoop(lanes: number, width: number, blocks: number, pairs: boolean): string {
   return `${lines(blocks, (b) => `  var p${b} = m${b} * params.in_q;`)}
   for (var c = 0u; c < params.in_q; c++) {
@@ -125,7 +115,7 @@ ${multiplyAdd(lanes, width, blocks)}
   }`;
 }
 
-function spatialLoop(lanes: number, width: number, blocks: number, pairs: boolean): string {
+function spatialLoop(lanes: number, width: number, blocks: number, pairs: boolean, depth: number): string {
   return `${lines(
     blocks,
     (b) => `  let row${b} = divide(m${b}, params.out_w, params.per_width);
@@ -144,9 +134,9 @@ ${lines(
       let p${b} = select(0u, ((n${b} * params.in_h + iy${b}) * params.in_w + ix${b}) * params.in_q, in${b});`,
 )}
       for (var c = 0u; c < params.in_q; c++) {
-${weightLoads(pairs)}
+${weightLoads(pairs, depth)}
 ${lines(blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`)}
-${multiplyAdd(lanes, width, blocks)}
+${multiplyAdd(lanes, width, blocks, depth)}
       }
     }
   }`;
@@ -169,18 +159,22 @@ ${lines(pixels - STORED, (i) => `    s${i} = s${i + STORED};`)}
   }`;
 }
 
-export function multiplyAdd(lanes: number, width: number, blocks: number): string {
+/** @param depth channels of the quad that hold something: three where a picture goes in. */
+export function multiplyAdd(lanes: number, width: number, blocks: number, depth = 4): string {
   const F = vec(width, 'f32');
+  const sum = (i: number) =>
+    range(depth).reduce((inner, k) => `fma(${F}(p.${'xyzw'[k]}), w${k}, ${inner})`, `s${i}`);
   return lines(
     lanes * blocks,
     (i) =>
-      `    { let p = subgroupBroadcast(x${Math.floor(i / lanes)}, ${i % lanes}u); s${i} = fma(${F}(p.w), w3, fma(${F}(p.z), w2, fma(${F}(p.y), w1, fma(${F}(p.x), w0, s${i})))); }`,
+      `    { let p = subgroupBroadcast(x${Math.floor(i / lanes)}${depth === 3 ? '.xyz' : ''}, ${i % lanes}u); s${i} = ${sum(i)}; }`,
   );
 }
 
 /** w0 … w3: this lane's weights for the four depth steps of an input quad. */
-export function weightLoads(pairs: boolean): string {
-  if (!pairs) return lines(4, (j) => `    let w${j} = weight[at]; at += per_row;`);
+export function weightLoads(pairs: boolean, depth = 4): string {
+  const skip = depth === 3 ? '    at += per_row;' : '';
+  if (!pairs) return `${lines(depth, (j) => `    let w${j} = weight[at]; at += per_row;`)}\n${skip}`;
   return lines(
     2,
     (j) =>

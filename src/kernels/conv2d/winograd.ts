@@ -19,10 +19,20 @@
  */
 import type { BufferBinding, KernelCall } from '../../gpu/kernel_call.js';
 import { f32, u32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, ceilDiv, eachItem, grid, type Operand, quads, read, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  ceilDiv,
+  DIVIDE,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  read,
+  write,
+} from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convFlops, geometryUniforms } from './geometry.js';
-import { DIVIDE, halves, lines, multiplyAdd, range, vec, weightLoads } from './subgroup.js';
+import { halves, lines, multiplyAdd, range, vec, weightLoads } from './subgroup.js';
 import type { Conv2dCall, Conv2dPlan, Conv2dShape } from './types.js';
 
 const SIZE = 64;

@@ -1,0 +1,146 @@
+// npm run bench -- --peers [--only mobilefacenet,iresnet50] [--engines wfr,tfjs-webgpu,…] [--runs 5]
+//
+// The same nets, weights and inputs in other engines on the same adapter and in the same process, taken in turn so
+// that whatever else the machine does falls on all alike. Polls of Dawn's Node binding are spaced for everybody
+// (src/gpu/polling.node.ts). Outputs are compared with wfr's f32. One JSON line an engine and net: median wall time,
+// processor time over the number of cores (which a busy machine disturbs less), first run, GFLOP/s, cosine.
+//
+// The engines are no dependency of wfr: they are installed into bench/peers when this first runs.
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { nodeWebGpu } from '../src/gpu/adapter.node.js';
+import { openGpu } from '../src/gpu/gpu.js';
+import { fuse } from '../src/graph/fuse.js';
+import { Model } from '../src/graph/model.js';
+import { describe } from '../src/nets/describe.js';
+import { exportOnnx } from '../src/weights/onnx/export.js';
+import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
+import { NETS, weightsFor } from './nets.js';
+
+interface Session {
+  run(x: Float32Array): Promise<Float32Array>;
+  close(): void | Promise<void>;
+}
+
+interface Row {
+  name: string;
+  session?: Session;
+  first: number;
+  wall: number[];
+  cpu: number[];
+  output?: Float32Array;
+  failed?: string;
+}
+
+const ENGINES = ['wfr f16', 'wfr f32', 'jax-js webgpu', 'tfjs webgpu', 'onnxruntime webgpu', 'tfjs wasm', 'onnxruntime wasm'];
+
+export async function benchPeers(options: { only?: string[]; engines?: string[]; runs: number }): Promise<void> {
+  const folder = path.join(import.meta.dirname, 'peers');
+  if (!existsSync(path.join(folder, 'node_modules')))
+    execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
+      cwd: folder,
+      stdio: ['ignore', 2, 2],
+    });
+  // The engines look for navigator.gpu, which Node 20 lacks.
+  const gpuEntry = await nodeWebGpu([]);
+  if (!globalThis.navigator)
+    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true, writable: true });
+  const page = globalThis.navigator as { userAgent?: string };
+  if (!page.userAgent) Object.defineProperty(page, 'userAgent', { value: 'Node.js', configurable: true });
+  Object.defineProperty(page, 'gpu', { value: gpuEntry, configurable: true });
+  const wanted = ENGINES.filter((e) => !options.engines || options.engines.some((w) => e.startsWith(w)));
+  const names = Object.keys(NETS).filter((n) => !options.only || options.only.includes(n));
+  for (const name of names) await compareNet(name, wanted, options.runs);
+}
+
+async function compareNet(name: string, engines: readonly string[], runs: number): Promise<void> {
+  const [build, shape] = NETS[name];
+  const source = build(shape);
+  const weights = weightsFor(source);
+  const { graph, derived } = fuse(source, weights);
+  const values = { get: (n: string) => derived.get(n) ?? weights.get(n) };
+  const net = { graph, values, shape, onnx: exportOnnx(source, weights) };
+  const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin((i * i) % 977));
+  const gpu = await openGpu();
+  const ours = async (precision: 'f32' | 'f16'): Promise<Session> => {
+    const model = new Model(gpu, build, weights, { precision });
+    const executable = await model.at(shape);
+    const [output] = executable.outputs.keys();
+    return {
+      run: async (input) => (await executable.run({ x: input }, [output]))[output],
+      close: () => model.destroy(),
+    };
+  };
+  const open: Record<string, () => Promise<Session>> = {
+    'wfr f16': () => ours('f16'),
+    'wfr f32': () => ours('f32'),
+    'jax-js webgpu': async () => (await jax())(net),
+    'tfjs webgpu': async () => (await tfjs('webgpu'))(net),
+    'tfjs wasm': async () => (await tfjs('wasm'))(net),
+    'onnxruntime webgpu': async () => (await onnxruntime('webgpu'))(net),
+    'onnxruntime wasm': async () => (await onnxruntime('wasm'))(net),
+  };
+  const rows: Row[] = [];
+  for (const engine of engines) {
+    const row: Row = { name: engine, first: 0, wall: [], cpu: [] };
+    rows.push(row);
+    try {
+      const start = performance.now();
+      row.session = await open[engine]();
+      row.output = await row.session.run(x);
+      row.first = performance.now() - start;
+    } catch (error) {
+      row.failed = String((error as Error).message ?? error).slice(0, 200);
+      row.session = undefined;
+    }
+  }
+  for (let i = 0; i < runs; i++) {
+    for (const row of rows) {
+      if (!row.session) continue;
+      const cpu = process.cpuUsage();
+      const start = performance.now();
+      await row.session.run(x);
+      row.wall.push(performance.now() - start);
+      const { user, system } = process.cpuUsage(cpu);
+      row.cpu.push((user + system) / 1000 / availableParallelism());
+    }
+  }
+  const flops = 2 * describe(source).macs;
+  const reference = rows.find((r) => r.name === 'wfr f32')?.output ?? rows.find((r) => r.output)?.output;
+  for (const row of rows) {
+    const common = { bench: 'peer', net: name, shape, engine: row.name };
+    if (row.failed || !row.output) {
+      console.log(JSON.stringify({ ...common, failed: row.failed }));
+      continue;
+    }
+    const ms = median(row.wall);
+    console.log(
+      JSON.stringify({
+        ...common,
+        ms: round(ms),
+        least_ms: round(Math.min(...row.wall)),
+        processor_ms: round(median(row.cpu)),
+        gflops: round(flops / ms / 1e6),
+        first_ms: Math.round(row.first),
+        cosine: reference && Number(cosine(row.output, reference).toFixed(7)),
+      }),
+    );
+    await row.session?.close();
+  }
+  gpu.close();
+}
+
+const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
+const round = (v: number) => Number(v.toFixed(2));
+
+function cosine(a: Float32Array, b: Float32Array): number {
+  let [ab, aa, bb] = [0, 0, 0];
+  for (let i = 0; i < b.length; i++) {
+    ab += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return ab / Math.sqrt(aa * bb);
+}
