@@ -16,8 +16,8 @@ import { fuse } from '../src/graph/fuse.js';
 import { Model } from '../src/graph/model.js';
 import { describe } from '../src/nets/describe.js';
 import { exportOnnx } from '../src/weights/onnx/export.js';
-import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
 import { NETS, weightsFor } from './nets.js';
+import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
 
 interface Session {
   run(x: Float32Array): Promise<Float32Array>;
@@ -34,9 +34,21 @@ interface Row {
   failed?: string;
 }
 
-const ENGINES = ['wfr f16', 'wfr f32', 'jax-js webgpu', 'tfjs webgpu', 'onnxruntime webgpu', 'tfjs wasm', 'onnxruntime wasm'];
+const ENGINES = [
+  'wfr f16',
+  'wfr f32',
+  'jax-js webgpu',
+  'tfjs webgpu',
+  'onnxruntime webgpu',
+  'tfjs wasm',
+  'onnxruntime wasm',
+];
 
-export async function benchPeers(options: { only?: string[]; engines?: string[]; runs: number }): Promise<void> {
+export async function benchPeers(options: {
+  only?: string[];
+  engines?: string[];
+  runs: number;
+}): Promise<void> {
   const folder = path.join(import.meta.dirname, 'peers');
   if (!existsSync(path.join(folder, 'node_modules')))
     execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
@@ -62,7 +74,9 @@ async function compareNet(name: string, engines: readonly string[], runs: number
   const { graph, derived } = fuse(source, weights);
   const values = { get: (n: string) => derived.get(n) ?? weights.get(n) };
   const net = { graph, values, shape, onnx: exportOnnx(source, weights) };
-  const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin((i * i) % 977));
+  const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) =>
+    Math.sin((i * i) % 977),
+  );
   const gpu = await openGpu();
   const ours = async (precision: 'f32' | 'f16'): Promise<Session> => {
     const model = new Model(gpu, build, weights, { precision });

@@ -58,7 +58,9 @@ if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
   }
   const next = `${page.slice(0, from)}${BEGIN}\n\n${table}\n\n${page.slice(to)}`;
   if (check && next !== page) {
-    console.error('The table in docs/performance.md is not what these files give: run the script without --check.');
+    console.error(
+      'The table in docs/performance.md is not what these files give: run the script without --check.',
+    );
     process.exit(1);
   }
   if (!check) writeFileSync(docs, next);

@@ -91,7 +91,10 @@ export async function tfjs(backend) {
             pad: a.padding,
             bias: o.bias === undefined ? undefined : weight(o.bias),
           };
-          t.set(node.id, finish(depthwise ? tf.fused.depthwiseConv2d(options) : tf.fused.conv2d(options), o, t));
+          t.set(
+            node.id,
+            finish(depthwise ? tf.fused.depthwiseConv2d(options) : tf.fused.conv2d(options), o, t),
+          );
         } else if (node.op === 'dense') {
           const o = operandsOf(node);
           const flat = x.shape.length === 4 ? tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [x.shape[0], -1]) : x;
@@ -101,9 +104,22 @@ export async function tfjs(backend) {
           // No padding mode of tfjs is "ceil": what hangs over is filled with the lowest number first.
           const [, oh, ow] = node.shape;
           const [, h, w] = x.shape;
-          const [ph, pw] = [(oh - 1) * a.stride + a.kernel - h, (ow - 1) * a.stride + a.kernel - w];
-          const padded = ph > 0 || pw > 0 ? tf.pad(x, [[0, 0], [0, Math.max(0, ph)], [0, Math.max(0, pw)], [0, 0]], -1e30) : x;
-          t.set(node.id, tf.maxPool(padded, a.kernel, a.stride, 'valid'));
+          const { stride = 1, kernel = 1 } = a;
+          const [ph, pw] = [(oh - 1) * stride + kernel - h, (ow - 1) * stride + kernel - w];
+          const padded =
+            ph > 0 || pw > 0
+              ? tf.pad(
+                  x,
+                  [
+                    [0, 0],
+                    [0, Math.max(0, ph)],
+                    [0, Math.max(0, pw)],
+                    [0, 0],
+                  ],
+                  -1e30,
+                )
+              : x;
+          t.set(node.id, tf.maxPool(padded, kernel, stride, 'valid'));
         } else if (node.op === 'softmax') t.set(node.id, tf.softmax(x));
         else if (node.op === 'batchNorm') {
           const [gamma, beta, mean, variance] = node.inputs.slice(1).map((id) => weight(id));
@@ -148,12 +164,12 @@ export async function jax() {
       /** @type {Map<number, any>} */
       const t = new Map();
       /** @param {number} id @param {any} y */
-      const vector = (id, y) => (y.ndim === 4 ? w.get(id).ref.reshape([1, -1, 1, 1]) : w.get(id).ref.reshape([1, -1]));
+      const vector = (id, y) =>
+        y.ndim === 4 ? w.get(id).ref.reshape([1, -1, 1, 1]) : w.get(id).ref.reshape([1, -1]);
       /** @param {any} y @param {ReturnType<typeof operandsOf>} o */
       const finish = (y, o) => {
         if (o.bias !== undefined) y = y.add(vector(o.bias, y));
-        if (o.slope !== undefined)
-          y = np.maximum(y.ref, 0).add(np.minimum(y, 0).mul(vector(o.slope, y)));
+        if (o.slope !== undefined) y = np.maximum(y.ref, 0).add(np.minimum(y, 0).mul(vector(o.slope, y)));
         if (o.residual !== undefined) y = y.add(t.get(o.residual).ref);
         return y;
       };
@@ -176,9 +192,28 @@ export async function jax() {
         } else if (node.op === 'maxPool') {
           const [, oh, ow] = node.shape;
           const [, , h, width] = x.shape;
-          const over = [h, width].map((n, i) => Math.max(0, ([oh, ow][i] - 1) * (a.stride ?? 1) + (a.kernel ?? 1) - n));
-          const padded = np.pad(x.ref, [[0, 0], [0, 0], [0, over[0]], [0, over[1]]], { constantValues: -1e30 });
-          t.set(node.id, lax.reduceWindow(padded, (/** @type {any} */ v) => np.max(v), [1, 1, a.kernel, a.kernel], [1, 1, a.stride, a.stride]));
+          const over = [h, width].map((n, i) =>
+            Math.max(0, ([oh, ow][i] - 1) * (a.stride ?? 1) + (a.kernel ?? 1) - n),
+          );
+          const padded = np.pad(
+            x.ref,
+            [
+              [0, 0],
+              [0, 0],
+              [0, over[0]],
+              [0, over[1]],
+            ],
+            { constantValues: -1e30 },
+          );
+          t.set(
+            node.id,
+            lax.reduceWindow(
+              padded,
+              (/** @type {any} */ v) => np.max(v),
+              [1, 1, a.kernel, a.kernel],
+              [1, 1, a.stride, a.stride],
+            ),
+          );
         } else if (node.op === 'softmax') t.set(node.id, nn.softmax(x.ref, 1));
         else if (node.op === 'batchNorm') {
           const [gamma, beta, mean, variance] = node.inputs.slice(1);
@@ -193,7 +228,10 @@ export async function jax() {
     return {
       async run(data) {
         const x = np.array(Float32Array.from(data)).reshape([...net.shape]);
-        const y = compiled(x, ids.map((id) => weights.get(id).ref));
+        const y = compiled(
+          x,
+          ids.map((id) => weights.get(id).ref),
+        );
         return Float32Array.from(await y.data());
       },
       close() {},
