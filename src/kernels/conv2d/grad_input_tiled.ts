@@ -4,11 +4,11 @@
  * an invocation loads a 4×4 block of them and turns it round on the way to workgroup memory.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
-import { ceilDiv, quads, read, write } from '../tensor.js';
+import { ceilDiv, DIVIDE, quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
-import { DIVIDE, lines } from './subgroup.js';
+import { lines } from './subgroup.js';
 import { TILE, tiledGemm } from './tiled.js';
 
 /** Goes on by one quad in the depth: output channels first, then the taps of the class. */

@@ -4,12 +4,12 @@
  * and turns them round on the way to workgroup memory.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { ceilDiv, read } from '../tensor.js';
+import { ceilDiv, DIVIDE, read } from '../tensor.js';
 import { convFlops, geometryUniforms } from './geometry.js';
 import type { SplitPlan } from './grad_plan.js';
 import type { GradWeightCall } from './grad_types.js';
 import { gradWeightBytes } from './grad_weight_subgroup.js';
-import { DIVIDE, lines } from './subgroup.js';
+import { lines } from './subgroup.js';
 import { TILE, tiledGemm } from './tiled.js';
 
 export function gradWeightTiled<B>(call: GradWeightCall<B>, partial: B, plan: SplitPlan): KernelCall<B> {

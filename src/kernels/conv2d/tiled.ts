@@ -14,10 +14,10 @@
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { f32 } from '../../gpu/kernel_call.js';
-import { ceilDiv, quads, read } from '../tensor.js';
+import { ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
-import { DIVIDE, lines, range } from './subgroup.js';
+import { lines, range } from './subgroup.js';
 import type { Conv2dCall } from './types.js';
 
 /** Side of a tile of c and its depth. */
