@@ -34,7 +34,11 @@ if (!existsSync(path.join(data, 'annotations.jsonl'))) {
   console.error(`${data} holds no annotations.jsonl: give the folder with --data or in WFR_WIDER.`);
   process.exit(1);
 }
-const heldOut = new Set(readFileSync(path.join(here, 'data', 'wider-held-out.txt'), 'utf8').trim().split('\n'));
+const heldOut = new Set(
+  readFileSync(path.join(here, 'data', 'wider-held-out.txt'), 'utf8')
+    .trim()
+    .split('\n'),
+);
 let pictures = parseAnnotations(readFileSync(path.join(data, 'annotations.jsonl'), 'utf8')).filter((p) =>
   heldOut.has(p.name),
 );

@@ -1,20 +1,23 @@
 /**
- * Boxes and five points of aligned faces, found by a detector: what `wfr train mtcnn --points` takes. Aligned sets hold
- * faces whose points are only on average those of the template; O-Net needs those of the picture.
+ * Boxes and five points of aligned faces, by O-Net alone: what `wfr train mtcnn --points` takes. Aligned sets hold faces
+ * whose points are only on average those of the template; a net that is to find points needs those of the picture.
  *
  *   npx tsx scripts/label-points.ts --weights PATH --out FILE.csv [--every N] FOLDER...
  *
- * A folder holds pictures at most a folder deep, one face each, in the middle. With --every only one of N is taken.
- * Rows: file (relative to the list), box, score, points, as mtcnn_landmarks.csv of LFW has them.
+ * A folder holds pictures of one face each, aligned to the 112×112 template. O-Net looks at the window where such a face's
+ * box lies, then at the box it found. With --every only one picture of N is taken. Rows: file (relative to
+ * the list), box, score, points, as mtcnn_landmarks.csv of LFW has them.
  */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { Mtcnn } from '../src/face/detector.js';
-import { mainFace } from '../src/face/recognizer.js';
+import type { Box } from '../src/face/boxes.js';
 import { openGpu } from '../src/gpu/gpu.js';
+import { Model } from '../src/graph/model.js';
 import { readPicture } from '../src/media/decode.node.js';
 import { expandInputs, writeAtomically } from '../src/media/files.node.js';
 import type { Picture } from '../src/media/picture.js';
+import { ONET_SIZE, onet } from '../src/nets/mtcnn.js';
+import { cropTurned } from '../src/train/mtcnn/crop.js';
 import { loadWeights } from '../src/weights/load.node.js';
 
 const { values: flags, positionals } = parseArgs({
@@ -25,49 +28,71 @@ if (!flags.out || positionals.length === 0) {
   console.error('Give --out FILE.csv and the folders of aligned faces.');
   process.exit(1);
 }
-/** Room round the picture, so that the cascade can look at a window wider than the crop. */
-const MARGIN = 20;
+const BATCH = 64;
+/** Where the box of an aligned face usually lies, as a square. */
+const START = { x1: 2, y1: 6, x2: 110, y2: 114 };
+const LEAST_SCORE = 0.9;
+
 const { files } = await expandInputs(positionals);
 const chosen = files.filter((_, i) => i % Number(flags.every) === 0);
 const gpu = await openGpu();
-const detector = Mtcnn.create(gpu, await loadWeights('detector', { path: flags.weights }));
+const { state } = await loadWeights('detector', { path: flags.weights });
+const net = await new Model(gpu, onet, state).at([BATCH, ONET_SIZE, ONET_SIZE, 3]);
+
+interface Found {
+  box: Box;
+  score: number;
+  points: number[];
+}
+
+async function look(pictures: readonly Picture[], squares: readonly Box[]): Promise<Found[]> {
+  const x = new Float32Array(BATCH * ONET_SIZE * ONET_SIZE * 3);
+  const crop = new Uint8Array(ONET_SIZE * ONET_SIZE * 3);
+  for (const [i, p] of pictures.entries()) {
+    const { x1, y1, x2, y2 } = squares[i];
+    cropTurned(p, { centre: [(x1 + x2) / 2, (y1 + y2) / 2], side: x2 - x1, angle: 0 }, ONET_SIZE, crop);
+    for (let k = 0; k < crop.length; k++) x[i * crop.length + k] = (crop[k] - 127.5) / 128;
+  }
+  const { prob, box, points } = await net.run({ x });
+  return squares.map((s, i) => {
+    const side = s.x2 - s.x1;
+    const d = (k: number) => side * box[4 * i + k];
+    return {
+      box: { x1: s.x1 + d(0), y1: s.y1 + d(1), x2: s.x2 + d(2), y2: s.y2 + d(3) },
+      score: prob[2 * i + 1],
+      points: [0, 1, 2, 3, 4].flatMap((k) => [
+        s.x1 + side * points[10 * i + k],
+        s.y1 + side * points[10 * i + 5 + k],
+      ]),
+    };
+  });
+}
+
+const squareOf = ({ x1, y1, x2, y2 }: Box): Box => {
+  const [x, y, half] = [(x1 + x2) / 2, (y1 + y2) / 2, Math.max(x2 - x1, y2 - y1) / 2];
+  return { x1: x - half, y1: y - half, x2: x + half, y2: y + half };
+};
+
 const rows = ['file,x1,y1,x2,y2,score,lex,ley,rex,rey,nx,ny,lmx,lmy,rmx,rmy'];
-for (const [i, { path: file }] of chosen.entries()) {
-  const picture = widened(await readPicture(file));
-  const minFace = Math.round(picture.height * 0.45);
-  const faces = await detector.detect(picture, { minFace });
-  const { width, height } = picture;
-  const [cx, cy] = [width / 2, height / 2];
-  const face = mainFace(
-    faces.filter(({ box: b }) => b.x1 < cx && cx < b.x2 && b.y1 < cy && cy < b.y2),
-    width,
-    height,
+for (let at = 0; at < chosen.length; at += BATCH) {
+  const part = chosen.slice(at, at + BATCH);
+  const pictures = await Promise.all(part.map((f) => readPicture(f.path)));
+  const scaled = pictures.map(({ width: w }) => {
+    const s = w / 112;
+    return { x1: START.x1 * s, y1: START.y1 * s, x2: START.x2 * s, y2: START.y2 * s };
+  });
+  const first = await look(pictures, scaled);
+  const second = await look(
+    pictures,
+    first.map(({ box }) => squareOf(box)),
   );
-  if (face) {
-    const { x1, y1, x2, y2 } = face.box;
-    const numbers = [x1, y1, x2, y2].map((v) => v - MARGIN);
-    const points = face.landmarks.flat().map((v) => v - MARGIN);
-    const text = [...numbers, face.score, ...points].map((v) => v.toFixed(2));
-    rows.push(`${path.relative(path.dirname(path.resolve(flags.out)), file)},${text.join(',')}`);
+  for (const [i, { box, score, points }] of second.entries()) {
+    if (score < LEAST_SCORE) continue;
+    const text = [box.x1, box.y1, box.x2, box.y2, score, ...points].map((v) => v.toFixed(2));
+    rows.push(`${path.relative(path.dirname(path.resolve(flags.out)), part[i].path)},${text.join(',')}`);
   }
-  if ((i + 1) % 1000 === 0) {
-    console.error(`${i + 1} of ${chosen.length}, ${rows.length - 1} found`);
-    await writeAtomically(flags.out, `${rows.join('\n')}\n`);
-  }
+  if ((at / BATCH) % 20 === 19) console.error(`${at + BATCH} of ${chosen.length}`);
 }
 await writeAtomically(flags.out, `${rows.join('\n')}\n`);
-await detector.destroy();
 gpu.close();
 console.error(`${rows.length - 1} of ${chosen.length} faces in ${flags.out}`);
-
-/** The picture with its border repeated outwards. */
-function widened({ width, height, data }: Picture): Picture {
-  const [w, h] = [width + 2 * MARGIN, height + 2 * MARGIN];
-  const source = new Uint32Array(data.buffer.slice(data.byteOffset, data.byteOffset + width * height * 4));
-  const out = new Uint32Array(w * h);
-  for (let y = 0; y < h; y++) {
-    const from = Math.min(height - 1, Math.max(0, y - MARGIN)) * width;
-    for (let x = 0; x < w; x++) out[y * w + x] = source[from + Math.min(width - 1, Math.max(0, x - MARGIN))];
-  }
-  return { width: w, height: h, data: new Uint8Array(out.buffer) };
-}

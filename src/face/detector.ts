@@ -89,14 +89,41 @@ export class Mtcnn {
   private async detectNow(input: PictureSource | GpuPicture, options: DetectOptions): Promise<Face[]> {
     const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
     try {
-      const [p, r, o] = options.thresholds ?? [0.6, 0.7, 0.7];
-      const minFace = (options.minFace ?? 20) / picture.scale;
-      const candidates = await this.pyramid.candidates(picture, minFace, options.factor ?? 0.709, p);
-      const refined = await this.refine(picture, propose(candidates), r);
+      const [, r, o] = thresholdsOf(options);
+      const refined = await this.refine(picture, await this.first(picture, options), r);
       return (await this.finish(picture, refined, o)).map((face) => enlarge(face, picture.scale));
     } finally {
       if (picture !== input) picture.destroy();
     }
+  }
+
+  /**
+   * What a net of the cascade is asked about: after P-Net the squares that R-Net sees, after R-Net those that O-Net sees, best
+   * first, in the cascade's coordinates (boxes.ts) on the GPU's picture. The later nets need no weights. This is what the
+   * next net is trained on.
+   */
+  async propose(
+    input: Picture | GpuPicture,
+    after: 'pnet' | 'rnet',
+    options: DetectOptions = {},
+  ): Promise<ScoredBox[]> {
+    checkOptions(options);
+    return this.#queue.add(async () => {
+      const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+      try {
+        const proposed = await this.first(picture, options);
+        return after === 'pnet' ? proposed : await this.refine(picture, proposed, thresholdsOf(options)[1]);
+      } finally {
+        if (picture !== input) picture.destroy();
+      }
+    });
+  }
+
+  /** P-Net over the pyramid. */
+  private async first(picture: GpuPicture, options: DetectOptions): Promise<ScoredBox[]> {
+    const minFace = (options.minFace ?? 20) / picture.scale;
+    const [least] = thresholdsOf(options);
+    return propose(await this.pyramid.candidates(picture, minFace, options.factor ?? 0.709, least));
   }
 
   /** R-Net: rejects most candidates and calibrates the rest. */
@@ -215,6 +242,8 @@ export class Mtcnn {
   }
 }
 
+const thresholdsOf = (options: DetectOptions) => options.thresholds ?? ([0.6, 0.7, 0.7] as const);
+
 function checkOptions({ minFace = 20, factor = 0.709, thresholds = [0.6, 0.7, 0.7] }: DetectOptions): void {
   if (!(minFace >= 1 && Number.isFinite(minFace)))
     throw new FaceError(`minFace is ${minFace}: give the smallest face's size in pixels, at least 1.`);
@@ -227,7 +256,7 @@ function checkOptions({ minFace = 20, factor = 0.709, thresholds = [0.6, 0.7, 0.
 }
 
 /** P-Net's cells → square boxes: suppression within each level, then across, then calibration. */
-function propose(candidates: readonly Candidate[]): Box[] {
+function propose(candidates: readonly Candidate[]): ScoredBox[] {
   const levels = new Map<number, Candidate[]>();
   for (const c of candidates) {
     const level = levels.get(c.level);
@@ -246,7 +275,7 @@ function propose(candidates: readonly Candidate[]): Box[] {
   }
   return nonMaximumSuppression(boxes, 0.7)
     .slice(0, MAX_CANDIDATES)
-    .map((i) => toSquare(calibrate(boxes[i], boxes[i].regression, 0)));
+    .map((i) => ({ ...toSquare(calibrate(boxes[i], boxes[i].regression, 0)), score: boxes[i].score }));
 }
 
 const quadruple = (values: Float32Array, i: number): Regression => [

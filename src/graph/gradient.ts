@@ -117,6 +117,15 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     });
     return [undefined, ...gradients];
   },
+  // logits, box, tasks, box target, points?, points target?
+  mtcnnLoss: (node, r) => {
+    const [logits, box, , , points] = r.inputs;
+    const rows = logits.shape[0];
+    const shares = r.g.part(r.y, 1, [rows, 4]);
+    const dLogits = r.back('mtcnnLossBackward', [...r.inputs, shares, r.dy], node.attributes);
+    const dBox = r.g.part(dLogits, 0, box.shape);
+    return [dLogits, dBox, undefined, undefined, points && r.g.part(dLogits, 1, points.shape)];
+  },
   smoothL1: (node, r) => [r.back('smoothL1Backward', [...r.inputs, r.dy], node.attributes)],
 };
 

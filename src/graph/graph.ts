@@ -1,5 +1,6 @@
 import { WfrError } from '../gpu/errors.js';
 import type { Margin } from '../kernels/margin_loss/margin.js';
+import type { MtcnnLossOptions } from '../kernels/mtcnn_loss/tasks.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
 import { inferShape, type OpAttributes, type OpName } from './shapes.js';
 
@@ -201,6 +202,20 @@ export class Graph {
   gatherClasses(selection: Tensor, weights: readonly Tensor[]): Tensor {
     const shape = [Math.ceil(weights[0].shape[1] / 4) * 4, selection.shape[0]];
     return this.add('gatherClasses', [selection, ...weights], { shape });
+  }
+
+  /**
+   * MTCNN's loss [1] over samples that each teach some of three tasks (kernels/mtcnn_loss): logits [N,2], boxes [N,4] and
+   * points [N,10], tasks u32 [N]. Its further outputs: 0, what each row loses by task and whether it is classified
+   * rightly [N,4]; 1, what each of these counts [N,4].
+   */
+  mtcnnLoss(
+    x: { logits: Tensor; box: Tensor; points?: Tensor },
+    target: { tasks: Tensor; box: Tensor; points?: Tensor },
+    multiTask: MtcnnLossOptions,
+  ): Tensor {
+    const points = x.points && target.points ? [x.points, target.points] : [];
+    return this.add('mtcnnLoss', [x.logits, x.box, target.tasks, target.box, ...points], { multiTask });
   }
 
   /** max(x,0) + slope·min(x,0), slope [C]. */

@@ -10,6 +10,7 @@ import { l2NormalizeBackward } from '../kernels/l2norm/backward.js';
 import { crossEntropy, crossEntropyBackward } from '../kernels/loss/cross_entropy.js';
 import { lossGradient } from '../kernels/loss/loss_gradient.js';
 import { smoothL1, smoothL1Backward } from '../kernels/loss/smooth_l1.js';
+import { type MtcnnLossCall, mtcnnLoss, mtcnnLossBackward } from '../kernels/mtcnn_loss/loss.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
 import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../kernels/pool/backward.js';
 import { channelSum } from '../kernels/reduce/channel_sum.js';
@@ -48,6 +49,15 @@ const gradWeight =
       },
       c.traits,
     );
+
+/** MTCNN's loss: logits, box, tasks, box target, points?, points target?, and in the backward pass two more. */
+function multiTask<R>(n: Node, c: LowerContext<R>): MtcnnLossCall<R> {
+  const [logits, box, , boxTarget] = n.inputs.slice(0, 4).map((id) => c.operand(id));
+  const call = { logits, box, boxTarget, tasks: c.indices(n.inputs[2]) };
+  const hasPoints = n.inputs.length - (n.op === 'mtcnnLossBackward' ? 2 : 0) === 6;
+  if (!hasPoints) return call;
+  return { ...call, points: c.operand(n.inputs[4]), pointsTarget: c.operand(n.inputs[5]) };
+}
 
 /** The kernels of losses, of the forward pass in training and of the backward pass. */
 export const TRAINING_LOWERINGS = {
@@ -171,6 +181,21 @@ export const TRAINING_LOWERINGS = {
       c.operand(n.inputs[2]),
       c.operand(n.id),
     ),
+  mtcnnLoss: (n, c) =>
+    mtcnnLoss(multiTask(n, c), n.attributes.multiTask!, {
+      loss: c.operand(n.id),
+      rows: c.part(n.id, 0, [c.node(n.inputs[0]).shape[0], 4]),
+      shares: c.part(n.id, 1, [c.node(n.inputs[0]).shape[0], 4]),
+    }),
+  mtcnnLossBackward: (n, c) => {
+    const [shares, dLoss] = n.inputs.slice(-2).map((id) => c.operand(id));
+    const call = multiTask(n, c);
+    return mtcnnLossBackward(call, shares, dLoss, {
+      logits: c.operand(n.id),
+      box: c.part(n.id, 0, call.box.shape),
+      points: call.points && c.part(n.id, 1, call.points.shape),
+    });
+  },
   smoothL1: (n, c) => {
     const [x, target] = operands(n, c);
     return smoothL1(x, target, n.attributes.beta!, c.operand(n.id), c.temporary);

@@ -1,5 +1,6 @@
 import { WfrError } from '../gpu/errors.js';
 import type { Margin } from '../kernels/margin_loss/margin.js';
+import type { MtcnnLossOptions } from '../kernels/mtcnn_loss/tasks.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
 
 /** Every attribute an op may have; which ones an op reads is in its builder in graph.ts. */
@@ -33,6 +34,8 @@ export interface OpAttributes {
   chunks?: number;
   /** gatherClassesBackward: the first class of the weight. */
   first?: number;
+  /** mtcnnLoss: weights of its tasks and the share of samples that count. */
+  multiTask?: MtcnnLossOptions;
   /** part: which of its owner's further outputs. */
   index?: number;
   /** Batch norm by running averages: its statistics do not depend on the batch. */
@@ -51,6 +54,8 @@ type Shape = readonly number[];
 type Rule = (inputs: readonly Shape[], attributes: OpAttributes, fail: (why: string) => never) => Shape;
 
 const same: Rule = ([x]) => x;
+
+const last = (shape: Shape): number => shape[shape.length - 1];
 
 const sameBoth: Rule = ([a, b], _, fail) =>
   a.length === b.length && a.every((n, i) => n === b[i])
@@ -211,7 +216,21 @@ const RULES = {
   softmaxBackward: same,
   l2NormalizeBackward: same,
   flattenBackward: given,
+  mtcnnLoss: ([logits, box, tasks, boxTarget], _, fail) => {
+    const n = logits[0];
+    if (
+      last(logits) !== 2 ||
+      last(box) !== 4 ||
+      last(boxTarget) !== 4 ||
+      [box, tasks, boxTarget].some((s) => s[0] !== n)
+    )
+      fail(
+        `logits [${logits}], boxes [${box}], tasks [${tasks}] and targets [${boxTarget}] do not fit together`,
+      );
+    return [1];
+  },
   softmaxCrossEntropyBackward: same,
+  mtcnnLossBackward: same,
   smoothL1Backward: same,
   distillLossBackward: same,
   marginLossBackward: same,

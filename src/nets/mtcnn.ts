@@ -9,6 +9,7 @@
  * box; `points` (O-Net) x1 … x5, y1 … y5 as fractions of the box.
  */
 import { Graph, type Tensor } from '../graph/graph.js';
+import type { MtcnnLossOptions } from '../kernels/mtcnn_loss/tasks.js';
 
 /** Side of the window that one P-Net cell sees and the step between cells, in pixels. */
 export const PNET_WINDOW = 12;
@@ -92,5 +93,43 @@ export function onet([n]: readonly number[]): Graph {
   g.output('prob', g.softmax(b.dense('dense6_1', x, 2)));
   g.output('box', b.dense('dense6_2', x, 4));
   g.output('points', b.dense('dense6_3', x, 10));
+  return g;
+}
+
+export type MtcnnNet = 'pnet' | 'rnet' | 'onet';
+
+/** Side of the square that each net looks at. */
+export const NET_SIZE = { pnet: PNET_WINDOW, rnet: RNET_SIZE, onet: ONET_SIZE } as const;
+
+/** Weights of the losses in the paper, section 3. */
+export const NET_LOSS: Record<MtcnnNet, MtcnnLossOptions> = {
+  pnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
+  rnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
+  onet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 1, keep: 0.7 },
+};
+
+/**
+ * A net with its loss, for samples of its size: inputs x [N, size, size, 3], `tasks` u32 [N] (kernels/mtcnn_loss/tasks.ts),
+ * `boxTarget` [N, 4] and, for O-Net, `pointsTarget` [N, 10]; outputs `loss` [1] and `rows` [N, 4], what each sample
+ * loses by task.
+ */
+export function mtcnnTraining(net: MtcnnNet, batch: number, options = NET_LOSS[net]): Graph {
+  const size = NET_SIZE[net];
+  const g = { pnet, rnet, onet }[net]([batch, size, size, 3]);
+  const tensor = (id: number): Tensor => ({ id, shape: g.node(id).shape });
+  const output = (name: string) => tensor(g.outputs.get(name)!);
+  // The loss takes the logits, which lie before the softmax.
+  const logits = tensor(g.node(output('prob')).inputs[0]);
+  const box = output('box');
+  const points = net === 'onet' ? output('points') : undefined;
+  g.outputs.clear();
+  const target = {
+    tasks: g.input('tasks', [batch], 'u32'),
+    box: g.input('boxTarget', [batch, 4]),
+    points: points && g.input('pointsTarget', [batch, 10]),
+  };
+  const loss = g.mtcnnLoss({ logits, box, points }, target, options);
+  g.output('loss', loss);
+  g.output('rows', g.part(loss, 0, [batch, 4]));
   return g;
 }

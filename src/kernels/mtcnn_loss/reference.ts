@@ -24,7 +24,10 @@ export function mtcnnLossReference(
   const has = (i: number, bit: number) => (tasks[i] & bit) !== 0;
   const squared = (x: ArrayLike<number>, t: ArrayLike<number>, i: number, c: number) =>
     Array.from({ length: c }, (_, k) => (x[c * i + k] - t[c * i + k]) ** 2).reduce((a, b) => a + b, 0);
-  const d = Array.from({ length: n }, (_, i) => (logits[2 * i] - logits[2 * i + 1]) * (has(i, TASK.face) ? 1 : -1));
+  const d = Array.from(
+    { length: n },
+    (_, i) => (logits[2 * i] - logits[2 * i + 1]) * (has(i, TASK.face) ? 1 : -1),
+  );
   const rows = new Float64Array(4 * n);
   const shares = new Float64Array(4 * n);
   for (let i = 0; i < n; i++) {
@@ -34,14 +37,24 @@ export function mtcnnLossReference(
     if (has(i, TASK.classify)) rows[4 * i + 3] = d[i] < 0 ? 1 : 0;
   }
   const all = Array.from({ length: n }, (_, i) => i);
-  const classified = all.filter((i) => has(i, TASK.classify)).sort((a, b) => rows[4 * b] - rows[4 * a] || a - b);
+  const classified = all
+    .filter((i) => has(i, TASK.classify))
+    .sort((a, b) => rows[4 * b] - rows[4 * a] || a - b);
   const hardest = classified.slice(0, Math.ceil(o.keep * classified.length - 1e-3));
   const share = (indices: readonly number[], k: number, weight: number) => {
     for (const i of indices) shares[4 * i + k] = weight / indices.length;
   };
   share(hardest, 0, o.classWeight);
-  share(all.filter((i) => has(i, TASK.box)), 1, o.boxWeight);
-  share(all.filter((i) => has(i, TASK.points)), 2, points.length > 0 ? o.pointsWeight : 0);
+  share(
+    all.filter((i) => has(i, TASK.box)),
+    1,
+    o.boxWeight,
+  );
+  share(
+    all.filter((i) => has(i, TASK.points)),
+    2,
+    points.length > 0 ? o.pointsWeight : 0,
+  );
   const gradient = (x: ArrayLike<number>, t: ArrayLike<number>, c: number, k: number) =>
     Float64Array.from(x, (v, i) => 2 * shares[4 * Math.floor(i / c) + k] * (v - t[i]));
   return {

@@ -10,8 +10,9 @@
  *
  * Coordinates are pixels from the top left corner; a box is x1, y1, x2, y2 with x2 = x1 + width.
  */
-import { iou } from '../../face/boxes.js';
+
 import type { Box } from '../../face/boxes.js';
+import { iou } from '../../face/boxes.js';
 import { WfrError } from '../../gpu/errors.js';
 
 export type Point = readonly [number, number];
@@ -92,7 +93,12 @@ export function parseWiderText(text: string): AnnotatedPicture[] {
 
 /** A list of one face a picture with five points; rows without points are left out. */
 export function parsePoints(text: string): AnnotatedPicture[] {
-  const one = (file: string, box: readonly number[], p: readonly number[], line: number): AnnotatedPicture[] => {
+  const one = (
+    file: string,
+    box: readonly number[],
+    p: readonly number[],
+    line: number,
+  ): AnnotatedPicture[] => {
     if (!numbers(box) || box.length !== 4 || !numbers(p) || p.length !== 10)
       throw new WfrError(`line ${line}: a box of four and points of ten numbers were expected`);
     const face = { x1: box[0], y1: box[1], x2: box[2], y2: box[3] };
@@ -117,7 +123,11 @@ export function parsePoints(text: string): AnnotatedPicture[] {
 /** Points that a face of this box can have: all near it, the mouth below the eyes when they are level. */
 export function plausible(points: readonly Point[], b: Box): boolean {
   const [w, h] = [b.x2 - b.x1, b.y2 - b.y1];
-  if (points.some(([x, y]) => x < b.x1 - 0.2 * w || x > b.x2 + 0.2 * w || y < b.y1 - 0.1 * h || y > b.y2 + 0.1 * h))
+  if (
+    points.some(
+      ([x, y]) => x < b.x1 - 0.2 * w || x > b.x2 + 0.2 * w || y < b.y1 - 0.1 * h || y > b.y2 + 0.1 * h,
+    )
+  )
     return false;
   const [[lx, ly], [rx, ry], , [mx, my], [nx, ny]] = points;
   // Turned so that the eyes are level, the mouth lies below them and its left corner is left of the right one.
@@ -128,7 +138,10 @@ export function plausible(points: readonly Point[], b: Box): boolean {
 }
 
 /** The face that a box overlaps most. */
-export function nearest(box: Box, faces: readonly AnnotatedFace[]): { face?: AnnotatedFace; overlap: number } {
+export function nearest(
+  box: Box,
+  faces: readonly AnnotatedFace[],
+): { face?: AnnotatedFace; overlap: number } {
   let best: { face?: AnnotatedFace; overlap: number } = { overlap: 0 };
   for (const face of faces) {
     const overlap = iou(box, face.box);

@@ -53,14 +53,17 @@ export function evaluateDetections(pictures: readonly Evaluated[], least = 0): D
         }
       }
       if (best >= 0) taken.add(best);
-      if (best >= 0 ? counts[best] : faceSize(d) >= least)
-        outcomes.push({ score: d.score, hit: best >= 0 });
+      if (best >= 0 ? counts[best] : faceSize(d) >= least) outcomes.push({ score: d.score, hit: best >= 0 });
     }
   }
   return figures(outcomes, total, pictures.length);
 }
 
-function figures(outcomes: { score: number; hit: boolean }[], faces: number, pictures: number): DetectionFigures {
+function figures(
+  outcomes: { score: number; hit: boolean }[],
+  faces: number,
+  pictures: number,
+): DetectionFigures {
   outcomes.sort((a, b) => b.score - a.score);
   const recalls: number[] = [];
   const precisions: number[] = [];
@@ -70,8 +73,7 @@ function figures(outcomes: { score: number; hit: boolean }[], faces: number, pic
     if (hit) hits++;
     recalls.push(faces > 0 ? hits / faces : 0);
     precisions.push(hits / (i + 1));
-    for (const r of recallAt)
-      if (i + 1 - hits <= r.falsePositives * pictures) r.recall = recalls[i];
+    for (const r of recallAt) if (i + 1 - hits <= r.falsePositives * pictures) r.recall = recalls[i];
   });
   let averagePrecision = 0;
   let best = 0;

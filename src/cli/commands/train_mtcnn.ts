@@ -1,0 +1,118 @@
+import type { Command } from 'commander';
+import type { MtcnnNet } from '../../nets/mtcnn.js';
+import { findDetectorData } from '../../train/mtcnn/data.node.js';
+import { trainMtcnn } from '../../train/mtcnn/recipe.node.js';
+import { STAGES } from '../../train/mtcnn/stage.js';
+import { loadWeights } from '../../weights/load.node.js';
+import { interruptible } from '../interrupt.js';
+import { collect, examples, type GpuFlags, gpuOptions, integerIn, numberIn } from '../options.js';
+import { withSession } from '../session.js';
+
+interface Flags extends GpuFlags {
+  data: string;
+  points: string[];
+  negatives?: string;
+  heldOut?: string;
+  mask?: string;
+  out: string;
+  seed: number;
+  resume?: boolean;
+  minFace: number;
+  steps: number;
+  batch?: number;
+  saveEvery: number;
+  f16?: boolean;
+  title?: string;
+}
+
+export function define(command: Command): void {
+  gpuOptions(command)
+    .requiredOption(
+      '--data <dir>',
+      'pictures with boxes: annotations.jsonl, or WIDER FACE with its *_bbx_gt.txt',
+    )
+    .option('--points <list>', 'CSV or JSON of lone faces with five points; may be repeated', collect, [])
+    .option('--negatives <dir>', 'pictures of backgrounds')
+    .option('--mask <weights>', 'a detector whose finds in the backgrounds are left out')
+    .option('--held-out <file>', 'names of the pictures to validate on (default: every tenth)')
+    .option('--out <dir>', 'where everything goes', 'out/mtcnn')
+    .option('--resume', 'go on with the run in --out')
+    .option('--seed <n>', 'of weights, samples and order', integerIn(0, 2 ** 31), 1)
+    .option('--steps <f>', "factor on each net's number of steps", numberIn(0.001, 100), 1)
+    .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
+    .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
+    .option('--save-every <n>', 'steps between checkpoints', integerIn(1, 1_000_000), 200)
+    .option('--f16', 'write the weights as halves')
+    .option('--title <text>', 'name of the weights, for their header')
+    .action(train);
+  examples(command, [
+    [
+      'wfr train mtcnn --data wider --points faces.csv --negatives photos',
+      'P-, R- and O-Net one after the other',
+    ],
+    [
+      'wfr train mtcnn --data wider --points faces.csv --negatives photos --resume',
+      'the same, cut off before',
+    ],
+  ]);
+}
+
+async function train(flags: Flags): Promise<void> {
+  const data = await findDetectorData(flags);
+  const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
+  const stages = Object.fromEntries(
+    Object.entries(STAGES).map(([net, s]) => [
+      net,
+      { ...s, batch: flags.batch ?? s.batch, steps: Math.max(1, Math.round(s.steps * flags.steps)) },
+    ]),
+  ) as Record<MtcnnNet, (typeof STAGES)[MtcnnNet]>;
+  const { stderr } = process;
+  let shown = 0;
+  const status = (line: string, isLast: boolean) => {
+    if (stderr.isTTY) stderr.write(`\r\x1b[K${line.slice(0, (stderr.columns ?? 120) - 1)}`);
+    // Without a terminal a line now and then.
+    else if (isLast || performance.now() - shown > 15_000) stderr.write(`${line}\n`);
+    else return;
+    shown = performance.now();
+  };
+  await withSession(flags, (session) =>
+    interruptible(async (signal) => {
+      const begin = performance.now();
+      let piece = '';
+      let since = begin;
+      const { file, report, figures } = await trainMtcnn(
+        await session.gpu(),
+        data,
+        {
+          out: flags.out,
+          seed: flags.seed,
+          resume: flags.resume,
+          stages,
+          minFace: flags.minFace,
+          mask,
+          saveEvery: flags.saveEvery,
+          f16: flags.f16,
+          metadata: { title: flags.title },
+          signal,
+        },
+        {
+          note: (line) => stderr.write(`${stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`),
+          progress(what, done, total, detail = '') {
+            if (what !== piece) [piece, since] = [what, performance.now()];
+            const left = ((performance.now() - since) / 1000 / Math.max(1, done)) * (total - done);
+            status(`${what} ${done}/${total}, ${clock(left)} left  ${detail}`, done === total);
+          },
+        },
+      );
+      if (stderr.isTTY) stderr.write('\n');
+      if (figures) console.log(figures.text);
+      console.log(`${file} and ${report} after ${clock((performance.now() - begin) / 1000)}`);
+    }),
+  );
+}
+
+function clock(seconds: number): string {
+  const s = Math.round(seconds);
+  const two = (n: number) => String(n).padStart(2, '0');
+  return `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+}

@@ -1,0 +1,278 @@
+/**
+ * The whole recipe: P-Net, then R-Net on what P-Net proposes, then O-Net on what R-Net lets through. Everything lands in
+ * one folder as it is made (packs of samples, checkpoints, each net when it is done), so that a run that was cut off at any
+ * moment goes on where it was.
+ */
+import { existsSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import type { Box } from '../../face/boxes.js';
+import { Mtcnn } from '../../face/detector.js';
+import { WfrError } from '../../gpu/errors.js';
+import type { Gpu } from '../../gpu/gpu.js';
+import type { ParameterValue } from '../../graph/parameters.js';
+import { readPicture } from '../../media/decode.node.js';
+import { writeAtomically } from '../../media/files.node.js';
+import type { Picture } from '../../media/picture.js';
+import { type MtcnnNet, NET_SIZE } from '../../nets/mtcnn.js';
+import { saveWeights } from '../../weights/save.node.js';
+import type { StateDict } from '../../weights/state_dict.js';
+import { CheckpointStore } from '../checkpoint.node.js';
+import { TrainingLog } from '../log.node.js';
+import { Random } from '../random.js';
+import type { AnnotatedPicture } from './annotations.js';
+import type { DetectorData } from './data.node.js';
+import { Gatherer } from './gather.js';
+import { readPack, SampleSink, writePack } from './pack.node.js';
+import { renderDetectorReport } from './report.js';
+import { type StageOptions, trainNet } from './stage.js';
+import { type CascadeFigures, validateCascade } from './validate.js';
+
+export const NETS: readonly MtcnnNet[] = ['pnet', 'rnet', 'onet'];
+
+export interface RecipeOptions {
+  out: string;
+  seed: number;
+  /** Go on with the run in `out`. */
+  resume?: boolean;
+  stages: Record<MtcnnNet, Omit<StageOptions, 'seed'>>;
+  /** Smallest face that mining and validation look for, in pixels. Default 20. */
+  minFace?: number;
+  /** A detector whose finds in the pictures of background are left out. */
+  mask?: StateDict;
+  saveEvery?: number;
+  f16?: boolean;
+  metadata?: { title?: string; data?: string; licence?: string };
+  signal?: AbortSignal;
+}
+
+export interface RecipeHooks {
+  note?(line: string): void;
+  /** Progress within a piece of work; `total` steps or pictures. */
+  progress?(what: string, done: number, total: number, detail?: string): void;
+}
+
+export interface RecipeResult {
+  file: string;
+  report: string;
+  figures?: CascadeFigures;
+}
+
+/** Below the detector's own, so that more mistakes are seen than users would see. */
+const MINING_THRESHOLDS = [0.5, 0.5, 0.5] as const;
+
+/** @throws WfrError when the folder holds another run, or a loss is no number; AbortError when stopped. */
+export async function trainMtcnn(
+  gpu: Gpu,
+  data: DetectorData,
+  options: RecipeOptions,
+  hooks: RecipeHooks = {},
+): Promise<RecipeResult> {
+  const run = new Run(gpu, data, options, hooks);
+  return run.all();
+}
+
+class Run {
+  readonly state: Map<string, ParameterValue> = new Map();
+  #log!: TrainingLog;
+  #figures: CascadeFigures | undefined;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly data: DetectorData,
+    private readonly o: RecipeOptions,
+    private readonly hooks: RecipeHooks,
+  ) {}
+
+  private file(...names: string[]): string {
+    return path.join(this.o.out, ...names);
+  }
+
+  async all(): Promise<RecipeResult> {
+    const { o, data, hooks } = this;
+    const settings = JSON.stringify({ seed: o.seed, stages: o.stages, minFace: o.minFace ?? 20 });
+    const isOld = existsSync(this.file('run.json'));
+    if (isOld && !o.resume)
+      throw new WfrError(
+        `${o.out} holds a run already: go on with --resume, or choose another folder with --out.`,
+      );
+    if (isOld && (await readFile(this.file('run.json'), 'utf8')) !== settings)
+      throw new WfrError(
+        `${o.out} holds a run with another seed or other steps: choose another folder with --out.`,
+      );
+    await writeAtomically(this.file('run.json'), settings);
+    hooks.note?.(
+      `${data.pictures.length} pictures with boxes, ${data.heldOut.length} held out, ${data.listed.length} lone faces with points, ${data.negatives.length} backgrounds`,
+    );
+    let offset = 0;
+    this.#log = await TrainingLog.open(this.file('log.jsonl'), isOld ? Number.MAX_SAFE_INTEGER : 0);
+    for (const net of NETS) {
+      for (const [name, value] of await this.stage(net, offset)) this.state.set(name, value);
+      offset += o.stages[net].steps;
+    }
+    const file = this.file('mtcnn.safetensors');
+    const metadata = { net: 'mtcnn', ...o.metadata };
+    await saveWeights(file, { state: this.state, metadata }, o.f16 ? 'f16' : 'f32');
+    const report = this.file('report.html');
+    await writeAtomically(report, renderDetectorReport(this.#log.records, this.#figures, o, data));
+    return { file, report, figures: this.#figures };
+  }
+
+  /** One net from samples to weights, or what an earlier run has of it. */
+  private async stage(net: MtcnnNet, offset: number): Promise<Map<string, ParameterValue>> {
+    const done = await CheckpointStore.open(this.file(net, 'done'), 1);
+    const finished = await done.latest(this.hooks.note);
+    if (finished) {
+      const shapes = finished.state.shapes as Record<string, number[]>;
+      this.hooks.note?.(`${net}: trained already`);
+      return new Map(
+        Object.entries(finished.buffers).map(([name, b]) => [
+          name,
+          { shape: shapes[name], data: new Float32Array(b) },
+        ]),
+      );
+    }
+    const pack = (await readPack(this.file(net, 'samples.pack'))) ?? (await this.gather(net));
+    this.hooks.note?.(`${net}: ${describePack(pack.tasks)}`);
+    const store = await CheckpointStore.open(this.file(net, 'checkpoints'), 2);
+    const last = await store.latest(this.hooks.note);
+    const steps = this.o.stages[net].steps;
+    const begin = performance.now();
+    const from = last?.step ?? 0;
+    const weights = await trainNet(
+      this.gpu,
+      net,
+      pack,
+      { ...this.o.stages[net], seed: this.o.seed },
+      {
+        resume: last,
+        saveEvery: this.o.saveEvery ?? 500,
+        onSave: async (step, buffers) => void (await store.save({ step, state: {}, buffers })),
+        onRecord: (r) => {
+          this.#log.write({ ...r, net, step: offset + r.step });
+          const rate = ((r.step - from) * this.o.stages[net].batch * 1000) / (performance.now() - begin);
+          this.hooks.progress?.(
+            net,
+            r.step,
+            steps,
+            `loss ${r.loss.toFixed(4)}, class ${r.classLoss.toFixed(4)}, box ${r.boxLoss.toFixed(4)}${net === 'onet' ? `, points ${r.pointsLoss.toFixed(4)}` : ''}, right ${(100 * r.accuracy).toFixed(1)} %, ${rate.toFixed(0)} samples/s`,
+          );
+        },
+        signal: this.o.signal,
+      },
+    );
+    const combined = new Map([...this.state, ...weights]);
+    await this.validate(net, combined, offset + steps);
+    await done.save({
+      step: steps,
+      state: { shapes: Object.fromEntries([...weights].map(([name, v]) => [name, v.shape])) },
+      buffers: Object.fromEntries([...weights].map(([name, v]) => [name, v.data.slice().buffer])),
+    });
+    await rm(this.file(net, 'checkpoints'), { recursive: true });
+    return weights;
+  }
+
+  private async validate(net: MtcnnNet, state: StateDict, step: number): Promise<void> {
+    const pictures = this.data.heldOut;
+    if (pictures.length === 0) return;
+    const detector = Mtcnn.create(this.gpu, { state });
+    try {
+      const figures = await validateCascade(detector, net, pictures, readPicture, {
+        minFace: this.o.minFace ?? 20,
+        onPicture: (done) => {
+          this.o.signal?.throwIfAborted();
+          this.hooks.progress?.(`${net} validation`, done, pictures.length);
+        },
+      });
+      this.#log.write({ step, net, validation: figures });
+      this.hooks.note?.(`${net}: ${figures.text}`);
+      if (net === 'onet') this.#figures = figures;
+    } finally {
+      await detector.destroy();
+    }
+  }
+
+  private async gather(net: MtcnnNet): Promise<ReturnType<SampleSink['pack']>> {
+    const sink = new SampleSink(NET_SIZE[net]);
+    const gatherer = new Gatherer(net, sink);
+    const { pictures, listed } = this.data;
+    const backgrounds = await this.backgrounds();
+    const detector = net === 'pnet' ? undefined : Mtcnn.create(this.gpu, { state: this.state });
+    const after = net === 'onet' ? 'rnet' : 'pnet';
+    const total = pictures.length + backgrounds.length + listed.length;
+    let done = 0;
+    const each = async (list: readonly AnnotatedPicture[], isListed: boolean) => {
+      for (const { file, faces, name } of list) {
+        this.o.signal?.throwIfAborted();
+        this.hooks.progress?.(`${net} samples`, ++done, total, `${sink.count} samples`);
+        const picture = await this.read(file);
+        if (!picture) continue;
+        const random = Random.of(this.o.seed, 'gather', net, name);
+        if (isListed) {
+          gatherer.listed(picture, faces, random);
+          continue;
+        }
+        gatherer.picture(picture, faces, random);
+        if (!detector) continue;
+        const settings = { minFace: this.o.minFace ?? 20, thresholds: MINING_THRESHOLDS };
+        gatherer.proposed(picture, faces, await detector.propose(picture, after, settings), random);
+      }
+    };
+    try {
+      await each(pictures, false);
+      await each(backgrounds, false);
+      await each(listed, true);
+    } finally {
+      await detector?.destroy();
+    }
+    const pack = sink.pack();
+    await writePack(this.file(net, 'samples.pack'), pack);
+    return pack;
+  }
+
+  /** Backgrounds, with what a detector finds in them marked as nothing to learn from. */
+  private async backgrounds(): Promise<AnnotatedPicture[]> {
+    const file = this.file('backgrounds.json');
+    if (existsSync(file)) return JSON.parse(await readFile(file, 'utf8')) as AnnotatedPicture[];
+    const found: AnnotatedPicture[] = [];
+    const detector = this.o.mask && Mtcnn.create(this.gpu, { state: this.o.mask });
+    try {
+      for (const [i, picture] of this.data.negatives.entries()) {
+        this.o.signal?.throwIfAborted();
+        let boxes: Box[] = [];
+        if (detector) {
+          this.hooks.progress?.('masking', i + 1, this.data.negatives.length);
+          const pixels = await this.read(picture);
+          if (!pixels) continue;
+          boxes = (await detector.detect(pixels, { minFace: 24 })).map((f) => f.box);
+        }
+        const faces = boxes.map((box) => ({ box, ignored: true }));
+        found.push({ file: path.resolve(picture), name: path.basename(picture), faces });
+      }
+    } finally {
+      await detector?.destroy();
+    }
+    await writeAtomically(file, JSON.stringify(found));
+    return found;
+  }
+
+  /** Undefined, with a note, for a picture that cannot be read. */
+  private async read(file: string): Promise<Picture | undefined> {
+    try {
+      return await readPicture(file);
+    } catch (error) {
+      this.hooks.note?.(`left out: ${(error as Error).message}`);
+      return undefined;
+    }
+  }
+}
+
+function describePack(tasks: Uint8Array): string {
+  const names = ['negatives', 'positives', 'part faces'];
+  const counts = [0, 0, 0, 0];
+  for (const t of tasks) {
+    counts[t & 2 ? 1 : t & 1 ? 0 : 2]++;
+    if (t & 8) counts[3]++;
+  }
+  return `${names.map((n, k) => `${counts[k]} ${n}`).join(', ')}, ${counts[3]} with points`;
+}

@@ -1,0 +1,123 @@
+import { WfrError } from '../../gpu/errors.js';
+import type { Gpu } from '../../gpu/gpu.js';
+import type { ParameterValue } from '../../graph/parameters.js';
+import { TrainableParameters } from '../../graph/trainable.js';
+import { TrainingStep } from '../../graph/training.js';
+import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
+import { initialize } from '../../nets/initialize.js';
+import { type MtcnnNet, mtcnnTraining } from '../../nets/mtcnn.js';
+import { learningRate } from '../schedule.js';
+import { Batches, type SampleBatch, type Samples } from './batches.js';
+
+export interface StageOptions {
+  batch: number;
+  steps: number;
+  /** Highest learning rate (AdamW; warm-up, then half a cosine down to a hundredth). */
+  rate: number;
+  seed: number;
+}
+
+/** Chosen by trial: docs/training-log.md. */
+export const STAGES: Record<MtcnnNet, Omit<StageOptions, 'seed'>> = {
+  pnet: { batch: 384, steps: 6000, rate: 3e-3 },
+  rnet: { batch: 192, steps: 4000, rate: 2e-3 },
+  onet: { batch: 96, steps: 4000, rate: 1.5e-3 },
+};
+
+export interface StageRecord {
+  step: number;
+  learningRate: number;
+  loss: number;
+  /** Means over the samples of each task since the last record. */
+  classLoss: number;
+  boxLoss: number;
+  pointsLoss: number;
+  accuracy: number;
+}
+
+export interface StageHooks {
+  /** From where to go on. */
+  resume?: { step: number; buffers: Record<string, ArrayBuffer> };
+  /** Every `recordEvery` steps. Default 20. */
+  recordEvery?: number;
+  onRecord?(record: StageRecord): void;
+  /** Every `saveEvery` steps and before an abort is let through. */
+  saveEvery?: number;
+  onSave?(step: number, buffers: Record<string, ArrayBuffer>): Promise<void>;
+  signal?: AbortSignal;
+}
+
+const WEIGHT_DECAY = 1e-4;
+const AVERAGE = 0.998;
+
+/**
+ * Trains one net on its samples, from random weights, and returns the average of the weights over the last few hundred steps.
+ * @throws WfrError when the loss is no longer a number; AbortError after a checkpoint when the signal asks for it.
+ */
+export async function trainNet(
+  gpu: Gpu,
+  net: MtcnnNet,
+  samples: Samples,
+  options: StageOptions,
+  hooks: StageHooks = {},
+): Promise<Map<string, ParameterValue>> {
+  const { batch: size, steps, rate, seed } = options;
+  const graph = mtcnnTraining(net, size);
+  const parameters = TrainableParameters.create(gpu, graph, initialize(graph, seed), {
+    optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: WEIGHT_DECAY },
+    // An average that is longer than the run would still hold the random weights.
+    ema: Math.min(AVERAGE, 1 - 10 / steps),
+  });
+  let step: TrainingStep | undefined;
+  try {
+    if (hooks.resume) parameters.restore(hooks.resume.buffers);
+    step = await TrainingStep.compile(gpu, graph, 'loss', parameters);
+    const batches = new Batches(samples, net, size, seed);
+    const schedule = { kind: 'cosine', rate, steps, stepsPerEpoch: steps, final: rate / 100 } as const;
+    const warmup = Math.min(100, Math.floor(steps / 10));
+    const every = hooks.recordEvery ?? 20;
+    let batch = batches.at(hooks.resume?.step ?? 0);
+    for (let at = hooks.resume?.step ?? 0; at < steps; at++) {
+      step.setInput('x', batch.x);
+      step.setInput('tasks', batch.tasks);
+      step.setInput('boxTarget', batch.boxTarget);
+      if (net === 'onet') step.setInput('pointsTarget', batch.pointsTarget);
+      const now = learningRate({ ...schedule, warmup }, at);
+      const isRecord = (at + 1) % every === 0 || at + 1 === steps;
+      const running = step.run({ learningRate: now }, isRecord ? ['loss', 'rows'] : []);
+      // The next batch is put together while the device works.
+      const current = batch;
+      batch = batches.at(at + 1);
+      const out = await running;
+      if (isRecord) {
+        if (!Number.isFinite(out.loss[0]))
+          throw new WfrError(
+            `${net}: the loss is ${out.loss[0]} at step ${at + 1}. A lower learning rate may help.`,
+          );
+        hooks.onRecord?.({ step: at + 1, learningRate: now, loss: out.loss[0], ...means(current, out.rows) });
+      }
+      const stops = hooks.signal?.aborted;
+      if (hooks.onSave && (stops || (hooks.saveEvery && (at + 1) % hooks.saveEvery === 0)))
+        await hooks.onSave(at + 1, await parameters.snapshot());
+      hooks.signal?.throwIfAborted();
+    }
+    return await parameters.read('ema');
+  } finally {
+    step?.destroy();
+    parameters.destroy();
+  }
+}
+
+function means(batch: SampleBatch, rows: Float32Array): Omit<StageRecord, 'step' | 'learningRate' | 'loss'> {
+  const sums = [0, 0, 0, 0];
+  const counts = [0, 0, 0, 0];
+  for (const [i, task] of batch.tasks.entries()) {
+    [TASK.classify, TASK.box, TASK.points, TASK.classify].forEach((bit, k) => {
+      if (!(task & bit)) return;
+      sums[k] += rows[4 * i + k];
+      counts[k]++;
+    });
+  }
+  const [classLoss, boxLoss, pointsLoss, accuracy] = sums.map((s, k) => s / Math.max(1, counts[k]));
+  return { classLoss, boxLoss, pointsLoss, accuracy };
+}
