@@ -78,7 +78,7 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     r.needs(1) ? r.back('mul', [r.dy, r.inputs[0]]) : undefined,
   ],
   scale: (node, r) => [r.back('scale', [r.dy], node.attributes)],
-  maxPool: (node, r) => [r.back('maxPoolBackward', [r.inputs[0], r.y, r.dy], node.attributes)],
+  maxPool: (node, r) => [r.back('maxPoolBackward', [r.inputs[0], r.dy], node.attributes)],
   avgPool: (node, r) => [r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape })],
   globalAvgPool: (_, r) => [r.back('globalAvgPoolBackward', [r.dy], { shape: r.inputs[0].shape })],
   softmax: (_, r) => [r.back('softmaxBackward', [r.y, r.dy])],

@@ -155,8 +155,8 @@ export const TRAINING_LOWERINGS = {
     channelSum({ x: c.operand(n.inputs[0]), y: c.operand(n.id).ref, temporary: c.temporary }, c.traits),
 
   maxPoolBackward: (n, c) => {
-    const [x, y, dy] = operands(n, c);
-    return maxPoolBackward(x, y, dy, c.operand(n.id), window(n));
+    const [x, dy] = operands(n, c);
+    return maxPoolBackward(x, dy, c.operand(n.id), window(n), c.temporary);
   },
   avgPoolBackward: (n, c) => avgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id), window(n)),
   globalAvgPoolBackward: (n, c) => globalAvgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id)),

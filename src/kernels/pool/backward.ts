@@ -3,19 +3,28 @@
  * that no two write the same place. A maximum goes to the first place of its window (rows first) that holds it, as
  * PyTorch does. Averages divide as the forward pass does.
  */
-import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { bytesPerQuad, eachItem, grid, type Operand, quads, quadsOf, read, write } from '../tensor.js';
+import { type BufferBinding, type KernelCall, u32 } from '../../gpu/kernel_call.js';
+import {
+  bytesPerQuad,
+  ceilDiv,
+  eachItem,
+  grid,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  write,
+} from '../tensor.js';
 import type { PoolWindow } from './forward.js';
 
 const SIZE = 64;
 
 function gather<B>(
   label: string,
-  maps: readonly [string, Operand<B>][],
+  extra: readonly BufferBinding<B>[],
   dy: Operand<B>,
   dx: Operand<B>,
   w: PoolWindow,
-  setup: string,
   step: string,
 ): KernelCall<B>[] {
   const [, inH, inW, c] = dx.shape;
@@ -35,10 +44,8 @@ function gather<B>(
         stride: u32(w.stride),
         padding: u32(w.padding),
       },
-      buffers: [...maps.map(([name, m]) => read(name, m)), read('dy', dy), write('dx', dx)],
-      body: `
-fn input_at(n: u32, iy: u32, ix: u32, q: u32) -> u32 { return ((n * params.in_h + iy) * params.in_w + ix) * params.channel_quads + q; }
-${eachItem(SIZE)}
+      buffers: [...extra, read('dy', dy), write('dx', dx)],
+      body: `${eachItem(SIZE)}
   let q = i % params.channel_quads;
   let pixel = i / params.channel_quads;
   let ix = pixel % params.in_w;
@@ -51,7 +58,6 @@ ${eachItem(SIZE)}
   let from_x = select(0u, (px - params.kernel) / params.stride + 1u, px >= params.kernel);
   let to_y = min(py / params.stride, params.out_h - 1u);
   let to_x = min(px / params.stride, params.out_w - 1u);
-  ${setup}
   var sum = vec4<f32>(0.0);
   for (var oy = from_y; oy <= to_y; oy++) {
     for (var ox = from_x; ox <= to_x; ox++) {
@@ -68,39 +74,78 @@ ${eachItem(SIZE)}
   ];
 }
 
-export const maxPoolBackward = <B>(
+/**
+ * In two passes: which place of its window each maximum is at, four bytes a quad; then every input looks at the windows
+ * over it. Comparing the input with each window's maximum and all its earlier places instead needs no memory and takes
+ * three times as long.
+ */
+export function maxPoolBackward<B>(
   x: Operand<B>,
-  y: Operand<B>,
   dy: Operand<B>,
   dx: Operand<B>,
   w: PoolWindow,
-) =>
-  gather(
-    'maxPool.backward',
-    [
-      ['x', x],
-      ['y', y],
-    ],
-    dy,
-    dx,
-    w,
-    'let here = load_x(i);',
-    `let most = load_y(o);
-      var mine = here == most;
-      if (any(mine)) {
-        // Earlier places of the window with the same value go first.
-        for (var wy = oy * params.stride; wy <= py; wy++) {
-          for (var wx = ox * params.stride; wx < ox * params.stride + params.kernel; wx++) {
-            if (wy == py && wx >= px) { break; }
-            let ey = wy - params.padding;
-            let ex = wx - params.padding;
-            if (ey >= params.in_h || ex >= params.in_w) { continue; }
-            mine = mine & (load_x(input_at(n, ey, ex, q)) != most);
-          }
-        }
-        sum += select(vec4<f32>(0.0), load_dy(o), mine);
-      }`,
-  );
+  temporary: (shape: readonly number[], dtype: 'f32') => Operand<B>,
+): KernelCall<B>[] {
+  if (w.kernel > 16)
+    throw new Error(`maxPool.backward: a window of ${w.kernel} has places that a byte cannot tell.`);
+  const count = quadsOf(dy.shape);
+  // One u32 a quad, four of them in an element.
+  const places = temporary([ceilDiv(count, 4), 4], 'f32').ref;
+  const [, inH, inW, c] = dx.shape;
+  const [, outH, outW] = dy.shape;
+  return [
+    {
+      label: 'maxPool.backward.places',
+      uniforms: {
+        count: u32(count),
+        channel_quads: u32(quads(c)),
+        in_h: u32(inH),
+        in_w: u32(inW),
+        out_h: u32(outH),
+        out_w: u32(outW),
+        kernel: u32(w.kernel),
+        stride: u32(w.stride),
+        padding: u32(w.padding),
+      },
+      buffers: [read('x', x), { name: 'places', ref: places, element: 'u32', write: true }],
+      body: `${eachItem(SIZE)}
+  let q = i % params.channel_quads;
+  let pixel = i / params.channel_quads;
+  let y0 = pixel / params.out_w % params.out_h * params.stride;
+  let x0 = pixel % params.out_w * params.stride;
+  let n = pixel / (params.out_w * params.out_h);
+  var most = vec4<f32>(-3.4028234e38);
+  var place = vec4<u32>(255u);
+  for (var ky = 0u; ky < params.kernel; ky++) {
+    let iy = y0 + ky - params.padding;
+    if (iy >= params.in_h) { continue; }
+    for (var kx = 0u; kx < params.kernel; kx++) {
+      let ix = x0 + kx - params.padding;
+      if (ix >= params.in_w) { continue; }
+      let v = load_x(((n * params.in_h + iy) * params.in_w + ix) * params.channel_quads + q);
+      // Only a larger value takes over: the first of equal ones stays.
+      place = select(place, vec4<u32>(ky * params.kernel + kx), v > most);
+      most = max(most, v);
+    }
+  }
+  places[i] = place.x | (place.y << 8u) | (place.z << 16u) | (place.w << 24u);
+}`,
+      workgroups: grid(count, SIZE),
+      flops: count * 4 * w.kernel * w.kernel,
+      bytes: quadsOf(dx.shape) * bytesPerQuad(x.dtype),
+    },
+    ...gather(
+      'maxPool.backward',
+      [{ name: 'places', ref: places, element: 'u32', write: false }],
+      dy,
+      dx,
+      w,
+      `let place = vec4<u32>((py - oy * params.stride) * params.kernel + px - ox * params.stride);
+      let mine = ((vec4<u32>(places[o]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)) == place;
+      sum += select(vec4<f32>(0.0), load_dy(o), mine);`,
+    ),
+  ];
+}
 
 export const avgPoolBackward = <B>(dy: Operand<B>, dx: Operand<B>, w: PoolWindow) =>
   gather(
@@ -109,7 +154,6 @@ export const avgPoolBackward = <B>(dy: Operand<B>, dx: Operand<B>, w: PoolWindow
     dy,
     dx,
     w,
-    '',
     `let rows = min(oy * params.stride + params.kernel, params.in_h + 2u * params.padding) - oy * params.stride;
       let columns = min(ox * params.stride + params.kernel, params.in_w + 2u * params.padding) - ox * params.stride;
       sum += load_dy(o) / f32(rows * columns);`,
