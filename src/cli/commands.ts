@@ -6,6 +6,7 @@ export interface CommandModule {
 }
 
 export interface CommandEntry {
+  /** One word, or two for a command that stands under another: `train mtcnn`. */
   readonly name: string;
   /** The line in `wfr --help`. */
   readonly summary: string;
@@ -51,6 +52,11 @@ export const commands: readonly CommandEntry[] = [
     name: 'train',
     summary: 'train a recogniser on your own pictures, or from a teacher',
     load: () => import('./commands/train.js'),
+  },
+  {
+    name: 'train mtcnn',
+    summary: 'train the face detector',
+    load: () => import('./commands/train_mtcnn.js'),
   },
   {
     name: 'weights',

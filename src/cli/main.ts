@@ -41,11 +41,19 @@ export async function buildProgram(
     .showSuggestionAfterError()
     .exitOverride();
   const words = argv.filter((word) => !word.startsWith('-'));
-  const called = words[0] === 'help' ? words[1] : words[0];
+  const [called, below] = words[0] === 'help' ? words.slice(1) : words;
+  // A command of two words takes the place of the one it stands under.
+  const isTwoWords = entries.some(({ name }) => name === `${called} ${below}`);
   for (const entry of entries) {
-    const command = program.command(entry.name).description(entry.summary).exitOverride();
+    const [name, second] = entry.name.split(' ');
+    if (isTwoWords ? name === called && second !== below : second) continue;
+    const parent = second ? program.command(name).exitOverride() : program;
+    const command = parent
+      .command(second ?? name)
+      .description(entry.summary)
+      .exitOverride();
     command.helpOption('-h, --help', 'show this help').showHelpAfterError('(add --help for the options)');
-    if (entry.name === called) (await entry.load()).define(command);
+    if (name === called) (await entry.load()).define(command);
   }
   examples(program, [
     ['wfr doctor', 'is this machine ready?'],

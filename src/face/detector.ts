@@ -103,13 +103,13 @@ export class Mtcnn {
    * next net is trained on.
    */
   async propose(
-    input: Picture | GpuPicture,
+    input: PictureSource | GpuPicture,
     after: 'pnet' | 'rnet',
     options: DetectOptions = {},
   ): Promise<ScoredBox[]> {
     checkOptions(options);
     return this.#queue.add(async () => {
-      const picture = input instanceof GpuPicture ? input : GpuPicture.upload(this.gpu, input);
+      const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
       try {
         const proposed = await this.first(picture, options);
         return after === 'pnet' ? proposed : await this.refine(picture, proposed, thresholdsOf(options)[1]);

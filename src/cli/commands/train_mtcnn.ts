@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
-import { trainMtcnn } from '../../train/mtcnn/recipe.node.js';
+import { NETS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
 import { STAGES } from '../../train/mtcnn/stage.js';
 import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
@@ -21,6 +21,11 @@ interface Flags extends GpuFlags {
   steps: number;
   batch?: number;
   saveEvery: number;
+  mineEvery: number;
+  mineFace: number;
+  onetAfter: string;
+  only: string[];
+  rate?: number;
   f16?: boolean;
   title?: string;
 }
@@ -41,6 +46,10 @@ export function define(command: Command): void {
     .option('--steps <f>', "factor on each net's number of steps", numberIn(0.001, 100), 1)
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
     .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
+    .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
+    .option('--mine-face <px>', 'smallest face that mining looks for', integerIn(12, 1000), 20)
+    .option('--onet-after <net>', "whose proposals O-Net learns from: rnet, or pnet, which needs no R-Net", 'rnet')
+    .option('--only <net>', 'train only pnet, rnet or onet, e.g. R- and O-Net side by side; may be repeated', collect, [])
     .option('--save-every <n>', 'steps between checkpoints', integerIn(1, 1_000_000), 200)
     .option('--f16', 'write the weights as halves')
     .option('--title <text>', 'name of the weights, for their header')
@@ -89,6 +98,10 @@ async function train(flags: Flags): Promise<void> {
           resume: flags.resume,
           stages,
           minFace: flags.minFace,
+          mineEvery: flags.mineEvery,
+          mineFace: flags.mineFace,
+          onetAfter: flags.onetAfter === 'pnet' ? 'pnet' : 'rnet',
+          nets: flags.only.length > 0 ? NETS.filter((n) => flags.only.includes(n)) : undefined,
           mask,
           saveEvery: flags.saveEvery,
           f16: flags.f16,
@@ -106,7 +119,7 @@ async function train(flags: Flags): Promise<void> {
       );
       if (stderr.isTTY) stderr.write('\n');
       if (figures) console.log(figures.text);
-      console.log(`${file} and ${report} after ${clock((performance.now() - begin) / 1000)}`);
+      if (file) console.log(`${file} and ${report} after ${clock((performance.now() - begin) / 1000)}`);
     }),
   );
 }

@@ -18,7 +18,7 @@ import { type MtcnnNet, NET_SIZE } from '../../nets/mtcnn.js';
 import { saveWeights } from '../../weights/save.node.js';
 import type { StateDict } from '../../weights/state_dict.js';
 import { CheckpointStore } from '../checkpoint.node.js';
-import { TrainingLog } from '../log.node.js';
+import { type LogRecord, readLog, TrainingLog } from '../log.node.js';
 import { Random } from '../random.js';
 import type { AnnotatedPicture } from './annotations.js';
 import type { DetectorData } from './data.node.js';
@@ -36,8 +36,16 @@ export interface RecipeOptions {
   /** Go on with the run in `out`. */
   resume?: boolean;
   stages: Record<MtcnnNet, Omit<StageOptions, 'seed'>>;
-  /** Smallest face that mining and validation look for, in pixels. Default 20. */
+  /** Smallest face that validation looks for, in pixels. Default 20. */
   minFace?: number;
+  /** Mining looks only at every n-th picture. Default 1: all. */
+  mineEvery?: number;
+  /** Smallest face that mining looks for, in pixels; the nets see all sizes alike. Default 20. */
+  mineFace?: number;
+  /** Whose proposals O-Net learns from: R-Net's (the default), or P-Net's, which needs no R-Net. */
+  onetAfter?: 'pnet' | 'rnet';
+  /** Train only these, for nets that are trained side by side; the weights are written once all are there. */
+  nets?: readonly MtcnnNet[];
   /** A detector whose finds in the pictures of background are left out. */
   mask?: StateDict;
   saveEvery?: number;
@@ -52,9 +60,10 @@ export interface RecipeHooks {
   progress?(what: string, done: number, total: number, detail?: string): void;
 }
 
+/** Without files where some of the nets are still to be trained. */
 export interface RecipeResult {
-  file: string;
-  report: string;
+  file?: string;
+  report?: string;
   figures?: CascadeFigures;
 }
 
@@ -74,8 +83,6 @@ export async function trainMtcnn(
 
 class Run {
   readonly state: Map<string, ParameterValue> = new Map();
-  #log!: TrainingLog;
-  #figures: CascadeFigures | undefined;
 
   constructor(
     private readonly gpu: Gpu,
@@ -90,7 +97,8 @@ class Run {
 
   async all(): Promise<RecipeResult> {
     const { o, data, hooks } = this;
-    const settings = JSON.stringify({ seed: o.seed, stages: o.stages, minFace: o.minFace ?? 20 });
+    const { seed, stages, minFace, mineEvery, mineFace, onetAfter } = o;
+    const settings = JSON.stringify({ seed, stages, minFace, mineEvery, mineFace, onetAfter });
     const isOld = existsSync(this.file('run.json'));
     if (isOld && !o.resume)
       throw new WfrError(
@@ -104,38 +112,45 @@ class Run {
     hooks.note?.(
       `${data.pictures.length} pictures with boxes, ${data.heldOut.length} held out, ${data.listed.length} lone faces with points, ${data.negatives.length} backgrounds`,
     );
-    let offset = 0;
-    this.#log = await TrainingLog.open(this.file('log.jsonl'), isOld ? Number.MAX_SAFE_INTEGER : 0);
     for (const net of NETS) {
-      for (const [name, value] of await this.stage(net, offset)) this.state.set(name, value);
-      offset += o.stages[net].steps;
+      const isSkipped = o.nets !== undefined && !o.nets.includes(net);
+      const weights = isSkipped ? await this.finished(net) : await this.stage(net);
+      for (const [name, value] of weights ?? []) this.state.set(name, value);
+    }
+    const missing = NETS.filter((net) => !this.state.has(`${net}.conv1.weight`));
+    if (missing.length > 0) {
+      hooks.note?.(`no weights are written before ${missing.join(' and ')} are trained too`);
+      return {};
     }
     const file = this.file('mtcnn.safetensors');
     const metadata = { net: 'mtcnn', ...o.metadata };
     await saveWeights(file, { state: this.state, metadata }, o.f16 ? 'f16' : 'f32');
     const report = this.file('report.html');
-    await writeAtomically(report, renderDetectorReport(this.#log.records, this.#figures, o, data));
-    return { file, report, figures: this.#figures };
+    const logs = Object.fromEntries(NETS.map((net) => [net, readLog(this.file(net, 'log.jsonl'))]));
+    const figures = await this.validate('onet', this.state);
+    await writeAtomically(report, renderDetectorReport(logs as Record<MtcnnNet, LogRecord[]>, figures, o, data));
+    return { file, report, figures };
+  }
+
+  /** The weights of a net that is done. */
+  private async finished(net: MtcnnNet): Promise<Map<string, ParameterValue> | undefined> {
+    const done = await (await CheckpointStore.open(this.file(net, 'done'), 1)).latest(this.hooks.note);
+    if (!done) return undefined;
+    const shapes = done.state.shapes as Record<string, number[]>;
+    return new Map(
+      Object.entries(done.buffers).map(([name, b]) => [name, { shape: shapes[name], data: new Float32Array(b) }]),
+    );
   }
 
   /** One net from samples to weights, or what an earlier run has of it. */
-  private async stage(net: MtcnnNet, offset: number): Promise<Map<string, ParameterValue>> {
-    const done = await CheckpointStore.open(this.file(net, 'done'), 1);
-    const finished = await done.latest(this.hooks.note);
-    if (finished) {
-      const shapes = finished.state.shapes as Record<string, number[]>;
-      this.hooks.note?.(`${net}: trained already`);
-      return new Map(
-        Object.entries(finished.buffers).map(([name, b]) => [
-          name,
-          { shape: shapes[name], data: new Float32Array(b) },
-        ]),
-      );
-    }
+  private async stage(net: MtcnnNet): Promise<Map<string, ParameterValue>> {
+    const ready = await this.finished(net);
+    if (ready) return ready;
     const pack = (await readPack(this.file(net, 'samples.pack'))) ?? (await this.gather(net));
     this.hooks.note?.(`${net}: ${describePack(pack.tasks)}`);
     const store = await CheckpointStore.open(this.file(net, 'checkpoints'), 2);
     const last = await store.latest(this.hooks.note);
+    const log = await TrainingLog.open(this.file(net, 'log.jsonl'), last?.step ?? 0);
     const steps = this.o.stages[net].steps;
     const begin = performance.now();
     const from = last?.step ?? 0;
@@ -149,7 +164,7 @@ class Run {
         saveEvery: this.o.saveEvery ?? 500,
         onSave: async (step, buffers) => void (await store.save({ step, state: {}, buffers })),
         onRecord: (r) => {
-          this.#log.write({ ...r, net, step: offset + r.step });
+          log.write({ ...r });
           const rate = ((r.step - from) * this.o.stages[net].batch * 1000) / (performance.now() - begin);
           this.hooks.progress?.(
             net,
@@ -162,7 +177,9 @@ class Run {
       },
     );
     const combined = new Map([...this.state, ...weights]);
-    await this.validate(net, combined, offset + steps);
+    const figures = net === 'onet' ? undefined : await this.validate(net, combined);
+    if (figures) log.write({ step: steps, validation: figures });
+    const done = await CheckpointStore.open(this.file(net, 'done'), 1);
     await done.save({
       step: steps,
       state: { shapes: Object.fromEntries([...weights].map(([name, v]) => [name, v.shape])) },
@@ -172,9 +189,9 @@ class Run {
     return weights;
   }
 
-  private async validate(net: MtcnnNet, state: StateDict, step: number): Promise<void> {
+  private async validate(net: MtcnnNet, state: StateDict): Promise<CascadeFigures | undefined> {
     const pictures = this.data.heldOut;
-    if (pictures.length === 0) return;
+    if (pictures.length === 0) return undefined;
     const detector = Mtcnn.create(this.gpu, { state });
     try {
       const figures = await validateCascade(detector, net, pictures, readPicture, {
@@ -184,9 +201,8 @@ class Run {
           this.hooks.progress?.(`${net} validation`, done, pictures.length);
         },
       });
-      this.#log.write({ step, net, validation: figures });
       this.hooks.note?.(`${net}: ${figures.text}`);
-      if (net === 'onet') this.#figures = figures;
+      return figures;
     } finally {
       await detector.destroy();
     }
@@ -198,7 +214,7 @@ class Run {
     const { pictures, listed } = this.data;
     const backgrounds = await this.backgrounds();
     const detector = net === 'pnet' ? undefined : Mtcnn.create(this.gpu, { state: this.state });
-    const after = net === 'onet' ? 'rnet' : 'pnet';
+    const after = net === 'onet' ? (this.o.onetAfter ?? 'rnet') : 'pnet';
     const total = pictures.length + backgrounds.length + listed.length;
     let done = 0;
     const each = async (list: readonly AnnotatedPicture[], isListed: boolean) => {
@@ -213,8 +229,8 @@ class Run {
           continue;
         }
         gatherer.picture(picture, faces, random);
-        if (!detector) continue;
-        const settings = { minFace: this.o.minFace ?? 20, thresholds: MINING_THRESHOLDS };
+        if (!detector || done % (this.o.mineEvery ?? 1) !== 0) continue;
+        const settings = { minFace: this.o.mineFace ?? 20, thresholds: MINING_THRESHOLDS };
         gatherer.proposed(picture, faces, await detector.propose(picture, after, settings), random);
       }
     };

@@ -3,7 +3,8 @@ import { type Chart, renderTrainingReport } from '../report.js';
 import { FALSE_POSITIVES } from './evaluate.js';
 import type { CascadeFigures } from './validate.js';
 
-interface Record_ {
+/** A line of a net's log. */
+interface LogRecord {
   step: number;
   [key: string]: unknown;
 }
@@ -12,7 +13,7 @@ const TITLES: Record<MtcnnNet, string> = { pnet: 'P-Net', rnet: 'R-Net', onet: '
 
 /** The run as a page: curves by net and task, the figures on the held-out pictures, settings. */
 export function renderDetectorReport(
-  records: readonly Record_[],
+  records: Record<MtcnnNet, readonly LogRecord[]>,
   figures: CascadeFigures | undefined,
   options: { seed: number; stages: Record<MtcnnNet, { batch: number; steps: number; rate: number }> },
   data: {
@@ -25,8 +26,8 @@ export function renderDetectorReport(
   const nets = Object.keys(TITLES) as MtcnnNet[];
   const curve = (net: MtcnnNet, name: string, field: string) => ({
     name,
-    points: records
-      .filter((r) => r.net === net && typeof r[field] === 'number')
+    points: records[net]
+      .filter((r) => typeof r[field] === 'number')
       .map((r) => [r.step, r[field] as number] as const),
   });
   const charts = nets.flatMap((net): Chart[] => [

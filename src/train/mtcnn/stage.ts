@@ -20,8 +20,8 @@ export interface StageOptions {
 /** Chosen by trial: docs/training-log.md. */
 export const STAGES: Record<MtcnnNet, Omit<StageOptions, 'seed'>> = {
   pnet: { batch: 384, steps: 6000, rate: 3e-3 },
-  rnet: { batch: 192, steps: 4000, rate: 2e-3 },
-  onet: { batch: 96, steps: 4000, rate: 1.5e-3 },
+  rnet: { batch: 128, steps: 1000, rate: 2e-3 },
+  onet: { batch: 64, steps: 800, rate: 2e-3 },
 };
 
 export interface StageRecord {
