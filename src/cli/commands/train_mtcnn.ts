@@ -48,8 +48,17 @@ export function define(command: Command): void {
     .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
     .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
     .option('--mine-face <px>', 'smallest face that mining looks for', integerIn(12, 1000), 20)
-    .option('--onet-after <net>', "whose proposals O-Net learns from: rnet, or pnet, which needs no R-Net", 'rnet')
-    .option('--only <net>', 'train only pnet, rnet or onet, e.g. R- and O-Net side by side; may be repeated', collect, [])
+    .option(
+      '--onet-after <net>',
+      'whose proposals O-Net learns from: rnet, or pnet, which needs no R-Net',
+      'rnet',
+    )
+    .option(
+      '--only <net>',
+      'train only pnet, rnet or onet, e.g. R- and O-Net side by side; may be repeated',
+      collect,
+      [],
+    )
     .option('--save-every <n>', 'steps between checkpoints', integerIn(1, 1_000_000), 200)
     .option('--f16', 'write the weights as halves')
     .option('--title <text>', 'name of the weights, for their header')

@@ -128,7 +128,10 @@ class Run {
     const report = this.file('report.html');
     const logs = Object.fromEntries(NETS.map((net) => [net, readLog(this.file(net, 'log.jsonl'))]));
     const figures = await this.validate('onet', this.state);
-    await writeAtomically(report, renderDetectorReport(logs as Record<MtcnnNet, LogRecord[]>, figures, o, data));
+    await writeAtomically(
+      report,
+      renderDetectorReport(logs as Record<MtcnnNet, LogRecord[]>, figures, o, data),
+    );
     return { file, report, figures };
   }
 
@@ -138,7 +141,10 @@ class Run {
     if (!done) return undefined;
     const shapes = done.state.shapes as Record<string, number[]>;
     return new Map(
-      Object.entries(done.buffers).map(([name, b]) => [name, { shape: shapes[name], data: new Float32Array(b) }]),
+      Object.entries(done.buffers).map(([name, b]) => [
+        name,
+        { shape: shapes[name], data: new Float32Array(b) },
+      ]),
     );
   }
 
