@@ -167,7 +167,7 @@ describe('mtcnn loss reference', () => {
     await tf.setBackend('cpu');
     const c = makeCase(24, 6);
     const n = c.tasks.length;
-    const mask = (bit: number) => Array.from(c.tasks, (t) => (t & bit ? 1 : 0));
+    const mask = (bit: number): number[] => Array.from(c.tasks, (t) => (t & bit ? 1 : 0));
     const loss = (logits: tf.Tensor, box: tf.Tensor, points: tf.Tensor): tf.Scalar => {
       const label = tf.tensor2d(Array.from(c.tasks, (t) => (t & TASK.face ? [0, 1] : [1, 0])));
       const entropy = tf.neg(tf.sum(tf.mul(label, tf.logSoftmax(logits as tf.Tensor2D)), 1));

@@ -1,11 +1,11 @@
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
 import { NETS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
 import { STAGES } from '../../train/mtcnn/stage.js';
 import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
-import { collect, examples, type GpuFlags, gpuOptions, integerIn, numberIn } from '../options.js';
+import { collect, examples, type GpuFlags, gpuOptions, integerIn } from '../options.js';
 import { withSession } from '../session.js';
 
 interface Flags extends GpuFlags {
@@ -18,14 +18,14 @@ interface Flags extends GpuFlags {
   seed: number;
   resume?: boolean;
   minFace: number;
-  steps: number;
+  steps: number[];
   batch?: number;
   saveEvery: number;
+  validate?: number;
   mineEvery: number;
   mineFace: number;
   onetAfter: string;
   only: string[];
-  rate?: number;
   f16?: boolean;
   title?: string;
 }
@@ -43,7 +43,7 @@ export function define(command: Command): void {
     .option('--out <dir>', 'where everything goes', 'out/mtcnn')
     .option('--resume', 'go on with the run in --out')
     .option('--seed <n>', 'of weights, samples and order', integerIn(0, 2 ** 31), 1)
-    .option('--steps <f>', "factor on each net's number of steps", numberIn(0.001, 100), 1)
+    .option('--steps <p,r,o>', 'steps of each net', stepsOf, NETS.map((n) => STAGES[n].steps))
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
     .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
     .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
@@ -59,6 +59,7 @@ export function define(command: Command): void {
       collect,
       [],
     )
+    .option('--validate <n>', 'held-out pictures to look at after each net (default: all)', integerIn(0, 1e6))
     .option('--save-every <n>', 'steps between checkpoints', integerIn(1, 1_000_000), 200)
     .option('--f16', 'write the weights as halves')
     .option('--title <text>', 'name of the weights, for their header')
@@ -75,14 +76,18 @@ export function define(command: Command): void {
   ]);
 }
 
+function stepsOf(text: string): number[] {
+  const steps = text.split(',').map(Number);
+  if (steps.length !== 3 || !steps.every((n) => Number.isInteger(n) && n >= 1))
+    throw new InvalidArgumentError('Give three whole numbers, for P-, R- and O-Net: 6000,4000,6000.');
+  return steps;
+}
+
 async function train(flags: Flags): Promise<void> {
   const data = await findDetectorData(flags);
   const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
   const stages = Object.fromEntries(
-    Object.entries(STAGES).map(([net, s]) => [
-      net,
-      { ...s, batch: flags.batch ?? s.batch, steps: Math.max(1, Math.round(s.steps * flags.steps)) },
-    ]),
+    NETS.map((net, i) => [net, { ...STAGES[net], batch: flags.batch ?? STAGES[net].batch, steps: flags.steps[i] }]),
   ) as Record<MtcnnNet, (typeof STAGES)[MtcnnNet]>;
   const { stderr } = process;
   let shown = 0;
@@ -113,6 +118,7 @@ async function train(flags: Flags): Promise<void> {
           nets: flags.only.length > 0 ? NETS.filter((n) => flags.only.includes(n)) : undefined,
           mask,
           saveEvery: flags.saveEvery,
+          validate: flags.validate,
           f16: flags.f16,
           metadata: { title: flags.title },
           signal,

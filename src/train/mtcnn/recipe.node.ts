@@ -49,6 +49,8 @@ export interface RecipeOptions {
   /** A detector whose finds in the pictures of background are left out. */
   mask?: StateDict;
   saveEvery?: number;
+  /** How many of the held-out pictures are looked at after each net. All by default. */
+  validate?: number;
   f16?: boolean;
   metadata?: { title?: string; data?: string; licence?: string };
   signal?: AbortSignal;
@@ -196,7 +198,7 @@ class Run {
   }
 
   private async validate(net: MtcnnNet, state: StateDict): Promise<CascadeFigures | undefined> {
-    const pictures = this.data.heldOut;
+    const pictures = this.data.heldOut.slice(0, this.o.validate);
     if (pictures.length === 0) return undefined;
     const detector = Mtcnn.create(this.gpu, { state });
     try {

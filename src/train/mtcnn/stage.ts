@@ -17,11 +17,11 @@ export interface StageOptions {
   seed: number;
 }
 
-/** Chosen by trial: docs/training-log.md. */
+/** Batches and rates were tried (docs/training-log.md); steps are what the samples of WIDER FACE are worth. */
 export const STAGES: Record<MtcnnNet, Omit<StageOptions, 'seed'>> = {
   pnet: { batch: 384, steps: 6000, rate: 3e-3 },
-  rnet: { batch: 128, steps: 1000, rate: 2e-3 },
-  onet: { batch: 64, steps: 800, rate: 2e-3 },
+  rnet: { batch: 128, steps: 6000, rate: 2e-3 },
+  onet: { batch: 64, steps: 12_000, rate: 2e-3 },
 };
 
 export interface StageRecord {
