@@ -53,7 +53,7 @@ export interface WeightsFlags {
 export function weightsOption(command: Command): Command {
   return command.option(
     '--weights <path>',
-    "a weight file or a folder of them (default: $WFR_WEIGHTS, the project's weights/, the cache)",
+    "a weight file or a folder of them (default: $WFR_WEIGHTS, what was pulled, the project's weights/)",
   );
 }
 

@@ -42,7 +42,7 @@ export function projectFolder(): string {
 
 /**
  * Finds weights: the given path, then WFR_WEIGHTS (both a file or a folder, searched with its subfolders),
- * the project's `weights/`, the cache.
+ * the cache of pulled weights, the project's `weights/`.
  * @param net which recogniser to prefer where a folder holds several (`mobilefacenet`, `iresnet`, or a part of a file's path).
  * @throws WeightsError saying where it looked and what to do.
  */
@@ -54,8 +54,9 @@ export async function loadWeights(
     ? [['--weights', options.path]]
     : [
         ['WFR_WEIGHTS', process.env.WFR_WEIGHTS],
-        ['the project', projectFolder()],
+        // Someone who pulled weights wants them rather than those that ship.
         ['the cache', cacheFolder()],
+        ['the project', projectFolder()],
       ];
   const looked: string[] = [];
   for (const [place, location] of places) {
