@@ -43,7 +43,12 @@ export function define(command: Command): void {
     .option('--out <dir>', 'where everything goes', 'out/mtcnn')
     .option('--resume', 'go on with the run in --out')
     .option('--seed <n>', 'of weights, samples and order', integerIn(0, 2 ** 31), 1)
-    .option('--steps <p,r,o>', 'steps of each net', stepsOf, NETS.map((n) => STAGES[n].steps))
+    .option(
+      '--steps <p,r,o>',
+      'steps of each net',
+      stepsOf,
+      NETS.map((n) => STAGES[n].steps),
+    )
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
     .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
     .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
@@ -87,7 +92,10 @@ async function train(flags: Flags): Promise<void> {
   const data = await findDetectorData(flags);
   const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
   const stages = Object.fromEntries(
-    NETS.map((net, i) => [net, { ...STAGES[net], batch: flags.batch ?? STAGES[net].batch, steps: flags.steps[i] }]),
+    NETS.map((net, i) => [
+      net,
+      { ...STAGES[net], batch: flags.batch ?? STAGES[net].batch, steps: flags.steps[i] },
+    ]),
   ) as Record<MtcnnNet, (typeof STAGES)[MtcnnNet]>;
   const { stderr } = process;
   let shown = 0;

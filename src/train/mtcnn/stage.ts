@@ -113,7 +113,12 @@ export async function trainNet(
  * Random weights, but the heads of boxes and points begin small and at the samples' means: a net that has seen little is right
  * on average instead of far off.
  */
-function startingValues(net: MtcnnNet, graph: Graph, samples: Samples, seed: number): Map<string, ParameterValue> {
+function startingValues(
+  net: MtcnnNet,
+  graph: Graph,
+  samples: Samples,
+  seed: number,
+): Map<string, ParameterValue> {
   const values = initialize(graph, seed);
   const begin = (layer: string, bit: number, first: number, width: number) => {
     const weight = values.get(`${net}.${layer}.weight`)!;
@@ -123,7 +128,8 @@ function startingValues(net: MtcnnNet, graph: Graph, samples: Samples, seed: num
     for (let i = 0; i < samples.count; i++) {
       if (!(samples.tasks[i] & bit)) continue;
       count++;
-      for (let k = 0; k < width; k++) bias.data[k] += (samples.targets[i * 14 + first + k] - bias.data[k]) / count;
+      for (let k = 0; k < width; k++)
+        bias.data[k] += (samples.targets[i * 14 + first + k] - bias.data[k]) / count;
     }
   };
   begin(BOX_HEAD[net], TASK.box, 0, 4);
