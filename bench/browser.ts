@@ -19,7 +19,7 @@ import { launch, openPage, root, TestServer } from '../test/browser/harness.js';
 import { blobs, eagerMtcnn, smallRecogniser } from '../test/face/helpers.js';
 
 const frames = Number(process.argv[process.argv.indexOf('--frames') + 1]) || 1000;
-const [width, height] = [96, 80];
+const [width, height] = [64, 64];
 const folder = mkdtempSync(join(tmpdir(), 'wfr-bench-'));
 const clip = join(folder, 'camera.y4m');
 const { data } = blobs(width, height);
@@ -65,14 +65,14 @@ try {
   );
   await page.locator('#min-face').fill('60');
   await page.click('#start');
+  const session = await page.context().newCDPSession(page);
+  await session.send('Performance.enable');
   const at = async (n: number) => {
     await page.waitForFunction((wanted) => Number(document.body.dataset.frames) >= wanted, n, {
       timeout: 3_600_000,
     });
     const seen: DOMStringMap = await page.evaluate(() => ({ ...document.body.dataset }));
-    const { metrics } = await (await page.context().newCDPSession(page))
-      .send('Performance.getMetrics')
-      .catch(() => ({ metrics: [] }));
+    const { metrics } = await session.send('Performance.getMetrics');
     const heap = metrics.find((m) => m.name === 'JSHeapUsedSize')?.value ?? 0;
     console.log(
       JSON.stringify({
