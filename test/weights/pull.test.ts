@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -45,7 +45,7 @@ const registry = (...urls: string[]): RegistryEntry[] => [
 const target = () => path.join(cache, 'net', 'net.bin');
 const get = (urls: string[], more = {}) => pull('net', { cache, registry: registry(...urls), ...more });
 
-/** Serves the file properly, with ranges. */
+/** Serves the file properly, with ranges; a cut comes when what was sent has reached the client's disk. */
 function serve(
   request: IncomingMessage,
   response: ServerResponse,
@@ -55,7 +55,12 @@ function serve(
   const part = content.subarray(from);
   response.writeHead(from > 0 ? 206 : 200, { 'content-length': part.length, etag: '"v1"' });
   if (part.length <= cutAfter) return void response.end(part);
-  response.write(part.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 20));
+  const partFile = `${target()}.part`;
+  const cut = () => {
+    if (existsSync(partFile) && statSync(partFile).size >= from + cutAfter) response.destroy();
+    else setTimeout(cut, 5);
+  };
+  response.write(part.subarray(0, cutAfter), cut);
 }
 
 describe('pull', () => {
