@@ -21,11 +21,22 @@ export async function run(
     throw error;
   });
   try {
-    const program = await buildProgram(argv, entries);
-    await program.parseAsync([...argv], { from: 'user' });
+    const asked = helpOfTwoWords(argv, entries) ?? argv;
+    const program = await buildProgram(asked, entries);
+    await program.parseAsync([...asked], { from: 'user' });
   } catch (error) {
     process.exitCode = report(error);
   }
+}
+
+/** `help train mtcnn` as `train mtcnn --help`: commander's own help command looks at one word. */
+function helpOfTwoWords(
+  argv: readonly string[],
+  entries: readonly CommandEntry[],
+): readonly string[] | undefined {
+  const name = argv.slice(1, 3).join(' ');
+  const isOne = argv[0] === 'help' && argv.length === 3 && entries.some((entry) => entry.name === name);
+  return isOne ? [...argv.slice(1), '--help'] : undefined;
 }
 
 /** The program with the called command defined in full and the others by name and summary only. */

@@ -38,7 +38,7 @@ describe('the program', () => {
     for (const { name } of commands) {
       const written: string[] = [];
       vi.spyOn(process.stdout, 'write').mockImplementation((text) => written.push(String(text)) > 0);
-      await run(['help', name]);
+      await run(['help', ...name.split(' ')]);
       vi.restoreAllMocks();
       expect(written.join('')).toMatch(
         new RegExp(`Usage: wfr ${name}[\\s\\S]*Examples:\\n  \\$ wfr ${name}`),

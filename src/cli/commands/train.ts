@@ -184,6 +184,7 @@ export function define(command: Command): void {
       'from a teacher',
     ],
     ['wfr train --data people/ --resume', 'go on after an interruption'],
+    ['wfr train mtcnn --help', 'the detector has a command of its own'],
   ]);
 }
 
