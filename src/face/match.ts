@@ -15,8 +15,10 @@ export interface MatchOptions {
 }
 
 export interface Match {
-  /** The most similar person; absent where the bank is empty. */
+  /** Who it is; absent where that is unknown. */
   name?: string;
+  /** The most similar person, however little; absent where the bank is empty. */
+  nearest?: string;
   /** Cosine similarity by the rule, −1…1. */
   similarity?: number;
   /** `known` above the band, `uncertain` within it, `unknown` below. */
@@ -52,7 +54,9 @@ export function match(
   if (!best) return { status: 'unknown' };
   const band = options.band ?? DEFAULT_BAND;
   const distance = best.similarity - options.threshold;
-  return { ...best, status: distance >= band ? 'known' : distance >= -band ? 'uncertain' : 'unknown' };
+  const nearest = { nearest: best.name, similarity: best.similarity };
+  if (distance < -band) return { ...nearest, status: 'unknown' };
+  return { name: best.name, ...nearest, status: distance >= band ? 'known' : 'uncertain' };
 }
 
 function similarityTo(embedding: Float32Array, known: readonly Float32Array[], rule: MatchRule): number {

@@ -21,6 +21,12 @@ describe('match', () => {
     expect(match(at(0), people, { threshold: 0, rule: 'max' }).similarity).toBeCloseTo(1, 6);
   });
 
+  it('gives a stranger no name, but says who is nearest', () => {
+    const stranger = match(at(45), people, { threshold: 0.95 });
+    expect(stranger).toMatchObject({ status: 'unknown', nearest: expect.any(String) });
+    expect(stranger.name).toBeUndefined();
+  });
+
   it('names the nearest person', () => {
     expect(match(at(95), people, { threshold: 0.4 })).toMatchObject({ name: 'Bea', status: 'known' });
     // Nearest single picture is Ann's, mean says Bea.
