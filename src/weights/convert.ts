@@ -9,6 +9,7 @@
  * | MXNet MobileFaceNet           | arg:conv_1_conv2d_weight, fc1        | mobilefacenet  |
  * | iResNet (ArcFace's PyTorch)   | layer1.0.bn1, fc, features           | iresnet        |
  * | this project's safetensors    | the header's metadata                | itself         |
+ * | this project's ONNX export    | the model's properties               | itself         |
  */
 import { type FlattenOrder, flatIndex } from '../kernels/packing.js';
 import { WeightsError } from './errors.js';
@@ -32,7 +33,9 @@ export function convert(states: readonly StateDict[]): Weights {
   if (state.has('arg:conv_1_conv2d_weight') && state.has('arg:fc1_weight'))
     return convertMxnetMobileFaceNet(state);
   if (state.has('layer1.0.bn1.weight') && state.has('fc.weight')) return convertIResNet(state);
-  if (state.has('pnet.conv1.weight')) return { state, metadata: mtcnnMetadata('MTCNN') };
+  if (state.has('pnet.conv1.weight')) return joinMtcnn([{ state, metadata: mtcnnMetadata('MTCNN') }]);
+  const part = mtcnnPart(state);
+  if (part) throw onePart([part]);
   if (state.has('stem.conv.weight') && state.has('embedding.weight')) {
     throw new WeightsError(
       'These are MobileFaceNet weights without the metadata that says which variant: write them with wfr or add net and config.',
@@ -54,20 +57,39 @@ const mtcnnMetadata = (title: string): WeightsMetadata => ({
   preprocessing: MTCNN_PREPROCESSING,
 });
 
+const PARTS = { pnet: 10, rnet: 28, onet: 32 } as const;
+const title = (part: string) => `${part[0].toUpperCase()}-Net`;
+
+/** Which net of an MTCNN a public file holds, by the filters of its first layer. */
+function mtcnnPart(state: StateDict): string | undefined {
+  const filters = (state.get('conv1.weight') ?? state.get('features.conv1.weight'))?.shape[0];
+  const branches = [...state.keys()].some((name) => /^(conv[456]|dense[56])_1\.weight$/.test(name));
+  return branches ? Object.entries(PARTS).find(([, width]) => width === filters)?.[0] : undefined;
+}
+
+const onePart = (parts: readonly string[]) =>
+  new WeightsError(
+    `An MTCNN is three nets, and only ${parts.map(title).join(' and ')} ${parts.length > 1 ? 'are' : 'is'} here: give the files of P-Net, R-Net and O-Net together, e.g. pnet.pt rnet.pt onet.pt.`,
+  );
+
+/** An MTCNN in this project's names, in one file or (as ONNX) in three. @throws WeightsError when a net is missing. */
+export function joinMtcnn(files: readonly Weights[]): Weights {
+  const state: StateDict = new Map(files.flatMap((f) => [...f.state]));
+  const parts = Object.keys(PARTS).filter((part) => state.has(`${part}.conv1.weight`));
+  if (parts.length > 0 && parts.length < 3) throw onePart(parts);
+  return { state, metadata: files[0].metadata };
+}
+
 function convertMtcnn(states: readonly StateDict[]): Weights {
   const out: StateDict = new Map();
   const facenet = states.some((s) => s.has('conv1.weight'));
-  for (const [prefix, width] of [
-    ['pnet', 10],
-    ['rnet', 28],
-    ['onet', 32],
-  ] as const) {
+  for (const [prefix, width] of Object.entries(PARTS)) {
     const source = states.find(
       (s) => (s.get('conv1.weight') ?? s.get('features.conv1.weight'))?.shape[0] === width,
     );
     if (!source)
       throw new WeightsError(
-        `An MTCNN needs three files; none of those given holds the ${prefix[0].toUpperCase()}-Net (conv1 with ${width} filters).`,
+        `An MTCNN needs three files; none of those given holds the ${title(prefix)} (conv1 with ${width} filters).`,
       );
     for (const [name, tensor] of source) {
       const own = facenet ? name : mtcnnName(prefix, name);

@@ -1,4 +1,4 @@
-import { convert, type Weights } from './convert.js';
+import { convert, joinMtcnn, type Weights } from './convert.js';
 import { WeightsError } from './errors.js';
 import { looksLikeMxnet, readMxnet } from './formats/mxnet.js';
 import { looksLikeNpy, readNpy } from './formats/numpy.js';
@@ -6,7 +6,7 @@ import { text } from './formats/pickle.js';
 import { looksLikeSafetensors, readSafetensors } from './formats/safetensors.js';
 import { findStateDict, looksLikeLegacyTorch, looksLikeZip, readTorch } from './formats/torch.js';
 import { metadataFromStrings } from './metadata.js';
-import { looksLikeOnnx, readOnnx } from './onnx/read.js';
+import { looksLikeOnnx, ownState, readOnnx } from './onnx/read.js';
 import type { StateDict, WeightTensor } from './state_dict.js';
 
 /** Decodes a file in any known format, by its first bytes, to names and tensors. */
@@ -25,7 +25,7 @@ export function readStateDict(bytes: Uint8Array): StateDict {
     return new Map([...object].map(([name, tensor]) => [text(name), tensor as WeightTensor]));
   }
   if (looksLikeMxnet(bytes)) return readMxnet(bytes);
-  if (looksLikeOnnx(bytes)) return readOnnx(bytes);
+  if (looksLikeOnnx(bytes)) return readOnnx(bytes).state;
   throw new WeightsError(
     'Not a weights file of a known format (safetensors, PyTorch, npy with a dict, MXNet params, ONNX).',
   );
@@ -33,10 +33,23 @@ export function readStateDict(bytes: Uint8Array): StateDict {
 
 /** Reads one file, or the three files of an MTCNN, converting public layouts to this project's names. */
 export function readWeights(files: readonly Uint8Array[]): Weights {
-  if (files.length === 1 && looksLikeSafetensors(files[0])) {
-    const { state, metadata } = readSafetensors(files[0]);
-    const known = metadataFromStrings(metadata);
-    if (known) return { state, metadata: known };
-  }
+  const own = files.map(readOwn);
+  if (own.length > 0 && own.every((w) => w?.metadata.net === 'mtcnn')) return joinMtcnn(own as Weights[]);
+  if (own.length === 1 && own[0]) return own[0];
   return convert(files.map(readStateDict));
+}
+
+/** What this project wrote, by the metadata in it; undefined for files from elsewhere. */
+function readOwn(bytes: Uint8Array): Weights | undefined {
+  if (looksLikeSafetensors(bytes)) {
+    const { state, metadata } = readSafetensors(bytes);
+    const known = metadataFromStrings(metadata);
+    return known && { state, metadata: known };
+  }
+  if (looksLikeOnnx(bytes)) {
+    const { state, metadata } = readOnnx(bytes);
+    const known = metadataFromStrings(metadata);
+    return known && { state: ownState(state), metadata: known };
+  }
+  return undefined;
 }

@@ -52,6 +52,17 @@ describe('layouts', () => {
     expect(state.get('layer1.0.downsample.0.weight')?.shape).toEqual([64, 64, 1, 1]);
   });
 
+  it.each([
+    ['P-Net', { 'conv1.weight': [10, 3, 3, 3], 'conv4_1.weight': [2, 32, 1, 1] }],
+    ['R-Net', { 'conv1.weight': [28, 3, 3, 3], 'dense5_1.weight': [2, 128] }],
+    ['O-Net', { 'features.conv1.weight': [32, 3, 3, 3], 'conv6_1.weight': [2, 256] }],
+  ])('says that %s alone is one of three', (name, shapes) => {
+    const state = new Map(
+      Object.entries(shapes).map(([key, shape]) => [key, { shape, data: new Float32Array(1) }]),
+    );
+    expect(() => convert([state])).toThrow(`only ${name} is here: give the files of P-Net, R-Net and O-Net`);
+  });
+
   it('says what an unknown file holds and what is known', () => {
     const state = new Map([['encoder.weight', { shape: [3, 4], data: new Float32Array(12) }]]);
     expect(() => convert([state])).toThrow(/encoder\.weight \[3,4\].*Known: MTCNN/s);

@@ -6,12 +6,14 @@ import { Graph } from '../../src/graph/graph.js';
 import { ParameterStore, type ParameterValues } from '../../src/graph/parameters.js';
 import { initialize, seededRandom } from '../../src/nets/initialize.js';
 import { iresnet } from '../../src/nets/iresnet.js';
-import { MBF, mobileFaceNet } from '../../src/nets/mobilefacenet.js';
+import { MBF, mobileFaceNet, PAPER } from '../../src/nets/mobilefacenet.js';
 import { onet, pnet, rnet } from '../../src/nets/mtcnn.js';
 import { recogniserOf } from '../../src/nets/registry.js';
 import { type LoadedWeights, loadWeights } from '../../src/weights/load.node.js';
+import type { WeightsMetadata } from '../../src/weights/metadata.js';
 import { exportOnnx } from '../../src/weights/onnx/export.js';
 import { readOnnx } from '../../src/weights/onnx/read.js';
+import { readWeights } from '../../src/weights/read.js';
 
 let gpu: Gpu;
 beforeAll(async () => {
@@ -133,11 +135,65 @@ describe('reading ONNX back', () => {
   it('finds every weight that was written', () => {
     const graph = rnet([1]);
     const values = initialize(graph, 5);
-    const state = readOnnx(exportOnnx(graph, values));
+    const { state } = readOnnx(exportOnnx(graph, values));
     for (const [name, { shape, data }] of values) {
       if (name.includes('prelu') && state.has(`${name}/map`)) continue;
       expect(state.get(name)).toEqual({ shape, data });
     }
     expect(state.size).toBe(values.size);
+  });
+
+  const metadata: WeightsMetadata = {
+    net: 'mobilefacenet',
+    title: 'Täst',
+    config: { ...PAPER, ...MBF },
+    input: { height: 112, width: 112 },
+    preprocessing: { mean: 127.5, scale: 1 / 128, order: 'rgb' },
+    threshold: { similarity: 0.31, basis: 'pairs', far: 0.01, tar: 0.9, curve: [] },
+  };
+
+  it('gives the same tensors, metadata and embedding net', () => {
+    const net = recogniserOf('mobilefacenet', metadata)!;
+    const graph = net.build([1, net.height, net.width, net.channels]);
+    const values = initialize(graph, 5);
+    const back = readWeights([exportOnnx(graph, values, metadata)]);
+    expect(back.metadata).toEqual(metadata);
+    expect([...back.state.keys()].sort()).toEqual([...values.keys()].sort());
+    for (const [name, { shape, data }] of values) {
+      expect(back.state.get(name)!.shape, name).toEqual(shape);
+      expect(Buffer.compare(Buffer.from(back.state.get(name)!.data.buffer), Buffer.from(data.buffer))).toBe(
+        0,
+      );
+    }
+    const again = recogniserOf(back.metadata.net, back.metadata)!;
+    expect(again.dimension).toBe(net.dimension);
+    expect(again.build([1, 112, 112, 3]).nodes).toEqual(graph.nodes);
+  });
+
+  it('joins the three files of an MTCNN and refuses a part of it', () => {
+    const mtcnn: WeightsMetadata = { net: 'mtcnn', title: 'three' };
+    const graphs = [onet([1]), pnet([1, 12, 12, 3]), rnet([1])];
+    const values = graphs.map((g) => initialize(g, 2));
+    const files = graphs.map((g, i) => exportOnnx(g, values[i], mtcnn));
+    const back = readWeights(files);
+    expect(back.metadata).toEqual(mtcnn);
+    for (const [name, { shape, data }] of values.flatMap((v) => [...v]))
+      expect(back.state.get(name), name).toEqual({ shape, data });
+    expect(() => readWeights([files[1]])).toThrow(/three nets, and only P-Net is here: give/);
+    expect(() => readWeights(files.slice(0, 2))).toThrow(/only P-Net and O-Net are here/);
+  });
+
+  it.each<[string, unknown]>([
+    ['config', [1]],
+    ['config', { blocks: null }],
+    ['input', { height: '112', width: 112 }],
+    ['preprocessing', { mean: 1, scale: 1, order: 'cmyk' }],
+    ['threshold', { similarity: 'high', basis: '' }],
+    ['threshold', '{broken'],
+  ])('refuses a wrong %s', (key, value) => {
+    const graph = rnet([1]);
+    const wrong = { ...metadata, [key]: value } as WeightsMetadata;
+    const file = exportOnnx(graph, initialize(graph, 5), wrong);
+    expect(() => readWeights([file])).toThrow(new RegExp(`metadata: ${key} must be JSON of`));
   });
 });

@@ -127,7 +127,7 @@ async function convert(files: string[], flags: JsonFlags & { out: string; f16?: 
     const graphs = graphsOf(weights.metadata.net, weights.metadata);
     for (const graph of graphs) {
       const file = graphs.length === 1 ? flags.out : flags.out.replace(/\.onnx$/i, `.${graph.name}.onnx`);
-      await writeAtomically(file, exportOnnx(graph, weights.state));
+      await writeAtomically(file, exportOnnx(graph, weights.state, weights.metadata));
       written.push(file);
     }
   } else throw new WfrError(`--out ${flags.out}: name a .safetensors or .onnx file.`);

@@ -8,6 +8,7 @@ import type { Graph, Node } from '../../graph/graph.js';
 import type { ParameterValues } from '../../graph/parameters.js';
 import type { FlattenOrder } from '../../kernels/packing.js';
 import { WeightsError } from '../errors.js';
+import { metadataToStrings, type WeightsMetadata } from '../metadata.js';
 import { ProtoWriter } from './protobuf.js';
 
 const FLOAT = 1;
@@ -16,11 +17,15 @@ const OPSET = 13;
 
 type Attribute = number | readonly number[] | { float: number };
 
-/** @param graph as built, not fused. @throws WeightsError when a weight is missing. */
-export function exportOnnx(graph: Graph, values: ParameterValues): Uint8Array {
+/**
+ * @param graph as built, not fused.
+ * @param metadata written as the model's properties (`metadata_props`); with them the file reads back as weights.
+ * @throws WeightsError when a weight is missing.
+ */
+export function exportOnnx(graph: Graph, values: ParameterValues, metadata?: WeightsMetadata): Uint8Array {
   const writer = new GraphWriter(graph, values);
   for (const node of graph.nodes) writer.add(node);
-  return writer.finish();
+  return writer.finish(metadata ? metadataToStrings(metadata) : {});
 }
 
 class GraphWriter {
@@ -140,7 +145,7 @@ class GraphWriter {
     }
   }
 
-  finish(): Uint8Array {
+  finish(properties: Readonly<Record<string, string>>): Uint8Array {
     const graph = new ProtoWriter();
     for (const n of this.#nodes) graph.message(1, n);
     graph.text(2, this.graph.name);
@@ -149,7 +154,11 @@ class GraphWriter {
     for (const [name, id] of this.graph.outputs)
       graph.message(12, valueInfo(name, channelsFirst(this.graph.node(id).shape)));
     const opset = new ProtoWriter().text(1, '').int(2, OPSET);
-    return new ProtoWriter().int(1, 8).text(2, 'wfr').message(7, graph).message(8, opset).finish();
+    const model = new ProtoWriter().int(1, 8).text(2, 'wfr').message(7, graph).message(8, opset);
+    for (const [key, value] of Object.entries(properties)) {
+      if (key !== 'format') model.message(14, new ProtoWriter().text(1, key).text(2, value));
+    }
+    return model.finish();
   }
 
   private nameOf(id: number): string {

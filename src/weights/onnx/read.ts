@@ -4,6 +4,7 @@ import {
   ELEMENT_BYTES,
   type ElementType,
   elementCount,
+  reshape,
   type StateDict,
 } from '../state_dict.js';
 import { readFields } from './protobuf.js';
@@ -25,17 +26,56 @@ const TYPES: Record<number, ElementType> = {
 export const looksLikeOnnx = (bytes: Uint8Array): boolean =>
   bytes.length > 4 && bytes[0] === 0x08 && bytes[1] < 0x20;
 
-/** The initialisers (weights) of an ONNX model by name. The graph itself is not read. */
-export function readOnnx(bytes: Uint8Array): StateDict {
+const MAX_PROPERTIES = 256;
+const MAX_PROPERTY_BYTES = 1024 * 1024;
+
+export interface OnnxFile {
+  state: StateDict;
+  /** The model's properties (`metadata_props`). */
+  metadata: Record<string, string>;
+}
+
+/** The initialisers (weights) of an ONNX model by name, and its properties. The graph itself is not read. */
+export function readOnnx(bytes: Uint8Array): OnnxFile {
   const state: StateDict = new Map();
+  const properties = new Map<string, string>();
   for (const { field, value } of readFields(bytes)) {
-    if (field !== 7 || !(value instanceof Uint8Array)) continue;
+    if (!(value instanceof Uint8Array)) continue;
+    if (field === 14) readProperty(value, properties);
+    if (field !== 7) continue;
     for (const part of readFields(value)) {
       if (part.field === 5 && part.value instanceof Uint8Array) readTensor(part.value, state);
     }
   }
   if (state.size === 0) throw new WeightsError('onnx: the model holds no weights.');
-  return state;
+  return { state, metadata: Object.fromEntries(properties) };
+}
+
+/**
+ * The tensors of a model that exportOnnx wrote, as they were before: PReLU's slopes are [C, 1, 1] there, under
+ * `name/map`, and what else has a slash in its name are constants of the graph.
+ */
+export function ownState(state: StateDict): StateDict {
+  const out: StateDict = new Map();
+  for (const [name, tensor] of state) {
+    if (name.endsWith('/map')) out.set(name.slice(0, -4), reshape(tensor, [tensor.data.length]));
+    else if (!name.includes('/')) out.set(name, tensor);
+  }
+  return out;
+}
+
+/** StringStringEntryProto: key (1), value (2). */
+function readProperty(bytes: Uint8Array, properties: Map<string, string>): void {
+  if (bytes.length > MAX_PROPERTY_BYTES || properties.size >= MAX_PROPERTIES)
+    throw new WeightsError(
+      `onnx: more than ${MAX_PROPERTIES} properties, or one of more than ${MAX_PROPERTY_BYTES} bytes.`,
+    );
+  const entry = ['', ''];
+  for (const { field, value } of readFields(bytes)) {
+    if ((field === 1 || field === 2) && value instanceof Uint8Array)
+      entry[field - 1] = new TextDecoder().decode(value);
+  }
+  properties.set(entry[0], entry[1]);
 }
 
 function readTensor(bytes: Uint8Array, state: StateDict): void {
