@@ -63,15 +63,13 @@ async function list(flags: JsonFlags & WeightsFlags & { used?: boolean }): Promi
     const { name, net, licence, note } = entry;
     return { name, net, licence, note, cached: isPulled(entry) };
   });
+  if (flags.used && used.some((u) => 'problem' in u)) process.exitCode = 1;
   if (flags.json) return console.log(JSON.stringify({ used, known }, null, 2));
   for (const u of used)
     console.log(
       'problem' in u ? `${u.role}: ${u.problem}` : `${u.role}: ${u.title}, from ${u.file} (${u.place})`,
     );
-  if (flags.used) {
-    if (used.some((u) => 'problem' in u)) process.exitCode = 1;
-    return;
-  }
+  if (flags.used) return;
   console.log(
     `\n${table(
       ['name', 'net', 'licence', 'in the cache', ''],
