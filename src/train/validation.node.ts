@@ -35,7 +35,7 @@ export interface ValidationResult {
   accuracy: number;
   std: number;
   auc: number;
-  /** True accepts at one false accept in a hundred, all pairs at one threshold. */
+  /** True accepts at one false accept in a hundred, all pairs at one threshold; NaN where the pairs cannot show it. */
   tar: number;
 }
 
@@ -87,7 +87,7 @@ export class Validation {
         accuracy: result.accuracy.mean,
         std: result.accuracy.std,
         auc: result.auc,
-        tar: tar.pooled.tar,
+        tar: tar.pooled?.tar ?? Number.NaN,
       };
     } finally {
       await embedder.destroy();

@@ -378,7 +378,7 @@ async function runTrainer(flags: Flags, r: Running): Promise<void> {
         const result = await validation.run(gpu, weights);
         log.write({ step, validation: result });
         bar.note(
-          `epoch ${epoch}: ${(100 * result.accuracy).toFixed(2)} ± ${(100 * result.std).toFixed(2)} % of ${result.pairs} pairs, AUC ${result.auc.toFixed(4)}, TAR at FAR 1 %: ${(100 * result.tar).toFixed(1)} %`,
+          `epoch ${epoch}: ${(100 * result.accuracy).toFixed(2)} ± ${(100 * result.std).toFixed(2)} % of ${result.pairs} pairs, AUC ${result.auc.toFixed(4)}, TAR at FAR 1 %: ${Number.isNaN(result.tar) ? '–' : `${(100 * result.tar).toFixed(1)} %`}`,
         );
         if (!best || result.accuracy > best.accuracy) {
           best = result;

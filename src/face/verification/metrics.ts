@@ -124,6 +124,9 @@ export interface OperatingPoint {
   tar: number;
 }
 
+/** Whether so many pairs of different people can show this false-accept rate: by one pair at least. */
+export const measurable = (rate: number, different: number): boolean => rate * different >= 1 - 1e-9;
+
 /** The largest threshold whose FAR does not exceed the wish. */
 export function atFalseAcceptRate(s: Sweep, wished: number): OperatingPoint {
   requireBothKinds(s);

@@ -11,6 +11,7 @@ import {
   countRight,
   equalErrorRate,
   meanAndDeviation,
+  measurable,
   order,
   type ScoredPairs,
   sweep,
@@ -25,7 +26,7 @@ export interface FoldResult {
   pairs: number;
 }
 
-export interface FarResult {
+export interface FarMeasured {
   wished: number;
   /** TAR over the folds, each at the threshold that the other folds give for the wished FAR. */
   tar: number;
@@ -35,6 +36,9 @@ export interface FarResult {
   /** All pairs at one threshold: the point of the ROC curve. */
   pooled: { tar: number; far: number; threshold: number };
 }
+
+/** `tar` and the rest are null where the pairs of different people are fewer than 1 / wished: not measurable. */
+export type FarResult = FarMeasured | { wished: number; tar: null; std: null; far: null; pooled: null };
 
 export interface Verification {
   pairs: number;
@@ -111,7 +115,11 @@ export function evaluate(
     auc: both ? auc(all) : Number.NaN,
     eer: both ? equalErrorRate(all) : Number.NaN,
     tarAtFar: both
-      ? rates.map((rate) => tarOverFolds(pairs, others, foldSizes, rate, atFalseAcceptRate(all, rate)))
+      ? rates.map((rate) =>
+          measurable(rate, all.different)
+            ? tarOverFolds(pairs, others, foldSizes, rate, atFalseAcceptRate(all, rate))
+            : { wished: rate, tar: null, std: null, far: null, pooled: null },
+        )
       : [],
     optimistic: bestThreshold(all),
   };
@@ -122,8 +130,8 @@ function tarOverFolds(
   others: readonly ReturnType<typeof sweep>[],
   foldSizes: readonly number[],
   wished: number,
-  pooled: FarResult['pooled'],
-): FarResult {
+  pooled: FarMeasured['pooled'],
+): FarMeasured {
   const tars: number[] = [];
   const fars: number[] = [];
   let start = 0;

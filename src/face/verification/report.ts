@@ -47,8 +47,12 @@ export function numbersOf(result: Verification): [string, string, string][] {
     ['EER', percent(result.eer), 'equal error rate'],
     ...result.tarAtFar.map((t): [string, string, string] => [
       `TAR at FAR ${percent(t.wished, 1)}`,
-      `${percent(t.tar)} ± ${percent(t.std)}`,
-      `folds at thresholds of the other folds, where FAR came to ${percent(t.far, 3)}; all pairs at one threshold ${percent(t.pooled.tar)}`,
+      ...(t.tar === null
+        ? (['–', `not measurable with ${result.different} pairs of different people`] as const)
+        : ([
+            `${percent(t.tar)} ± ${percent(t.std)}`,
+            `folds at thresholds of the other folds, where FAR came to ${percent(t.far, 3)}; all pairs at one threshold ${percent(t.pooled.tar)}`,
+          ] as const)),
     ]),
     [
       'optimistic accuracy',

@@ -11,6 +11,7 @@ import {
   wilsonInterval,
 } from '../../../src/face/verification/metrics.js';
 import { contiguousFolds, evaluate } from '../../../src/face/verification/protocol.js';
+import { numbersOf } from '../../../src/face/verification/report.js';
 
 /** Distances on a coarse grid, so that ties abound; same pairs nearer on average. */
 function randomPairs(seed: number, n: number, grid: number): ScoredPairs {
@@ -68,13 +69,14 @@ describe('known answers', () => {
 
   it('separable scores: everything right', () => {
     const pairs = { distances: [0.1, 0.4, 1.1, 1.2, 0.3, 0.4, 1.3, 1.4], same };
-    const result = evaluate(pairs, folds, [0.01]);
+    const result = evaluate(pairs, folds, [0.25]);
     expect(result.accuracy).toMatchObject({ mean: 1, std: 0 });
     expect(result.auc).toBe(1);
     expect(result.eer).toBe(0);
     expect(result.optimistic).toEqual({ threshold: 0.4, accuracy: 1 });
     expect(result.folds.map((f) => f.threshold)).toEqual([0.4, 0.4]);
-    expect(result.tarAtFar[0].pooled).toEqual({ threshold: 0.4, far: 0, tar: 1 });
+    // One of the four different pairs may pass at 0.25.
+    expect(result.tarAtFar[0].pooled).toEqual({ threshold: 1.1, far: 0.25, tar: 1 });
   });
 
   it('a fold is judged by the others, not by itself', () => {
@@ -208,6 +210,24 @@ describe('what cannot be evaluated says why', () => {
     [{ distances: [1, 2], same: [true, false] }, [2, 0], /do not fill/],
   ])('%j', (pairs, folds, message) => {
     expect(() => evaluate(pairs as ScoredPairs, folds)).toThrow(message);
+  });
+
+  it('a rate below one pair of different people is not measurable', () => {
+    const distances = Array.from({ length: 200 }, (_, i) => i / 100);
+    const result = evaluate({ distances, same: distances.map((_, i) => i % 2 === 0) }, [100, 100]);
+    expect(result.tarAtFar.map((t) => [t.wished, t.tar === null])).toEqual([
+      [0.01, false],
+      [0.001, true],
+    ]);
+    expect(JSON.parse(JSON.stringify(result.tarAtFar[1]))).toEqual({
+      wished: 0.001,
+      tar: null,
+      std: null,
+      far: null,
+      pooled: null,
+    });
+    const row = numbersOf(result).find(([name]) => name === 'TAR at FAR 0.1 %');
+    expect(row?.slice(1)).toEqual(['–', 'not measurable with 100 pairs of different people']);
   });
 
   it('pairs of one kind have an accuracy but no ROC', () => {
