@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { glob } from 'tinyglobby';
+import { WfrError } from '../gpu/errors.js';
 
 /** Endings of the picture formats that `decodePicture` reads. */
 export const PICTURE_EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.gif', '.bmp'] as const;
@@ -32,6 +33,27 @@ export async function writeAtomically(file: string, content: Uint8Array | string
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
+  }
+}
+
+/**
+ * Whether `writeAtomically` could write this file, tried out in its folder or the nearest one that exists: for
+ * asking before long work, not after it. Nothing stays behind.
+ * @throws WfrError when the file cannot be written there.
+ */
+export async function requireWritable(file: string): Promise<void> {
+  const target = path.resolve(file);
+  if (existsSync(target) && statSync(target).isDirectory())
+    throw new WfrError(`${file} is a folder: name a file to write.`);
+  let folder = path.dirname(target);
+  while (!existsSync(folder) && folder !== path.dirname(folder)) folder = path.dirname(folder);
+  const probe = path.join(folder, `.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
+  try {
+    await writeFile(probe, '');
+  } catch (error) {
+    throw new WfrError(`${file} cannot be written: ${(error as Error).message}. Name a file elsewhere.`);
+  } finally {
+    await rm(probe, { force: true }).catch(() => undefined);
   }
 }
 

@@ -47,6 +47,26 @@ it('names the line of a malformed pair and of a missing picture', async () => {
   expect(missing.status).toBe(1);
 });
 
+it('refuses before the long part what cannot come to an end', async () => {
+  const list = path.join(folder, 'two.txt');
+  await writeFile(list, 'a.png b.png 1\na.png c.png 0\n');
+  for (const name of ['a', 'b', 'c']) await writeFile(path.join(folder, `${name}.png`), '');
+  const given = ['--data', folder, '--pairs', list];
+  const [limit, few, folds, report, out] = await Promise.all([
+    wfr(...given, '--calibrate', '0.1', '--limit', '4'),
+    wfr(...given, '--calibrate', '0.1'),
+    wfr(...given, '--folds', '3'),
+    wfr(...given, '--report', path.join(list, 'r.html')),
+    wfr(...given, '--out', folder),
+  ]);
+  expect(limit.stderr).toMatch(/needs every pair of the list: leave out --limit/);
+  expect(few.stderr).toMatch(/1 pairs of different people are too few .*it takes 100 /);
+  expect(folds.stderr).toMatch(/first 3 folds .*two\.txt has 2\./);
+  expect(report.stderr).toMatch(/r\.html cannot be written/);
+  expect(out.stderr).toMatch(/is a folder/);
+  expect([limit, few, folds, report, out].map((r) => r.status)).toEqual([1, 1, 1, 1, 1]);
+});
+
 it('says that a pack is none', async () => {
   const file = path.join(folder, 'x.bin');
   await writeFile(file, 'hello');

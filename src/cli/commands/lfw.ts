@@ -3,13 +3,19 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { Embedder } from '../../face/embedder.js';
 import { FaceError } from '../../face/errors.js';
-import { calibrate, type Threshold, withThreshold } from '../../face/verification/calibrate.js';
+import {
+  calibrate,
+  requireEnoughPairs,
+  type Threshold,
+  withThreshold,
+} from '../../face/verification/calibrate.js';
 import { embedPictures, type NoFaceRule, type Timing } from '../../face/verification/embed.node.js';
 import { illustrate, misjudged } from '../../face/verification/errors.node.js';
 import { parseLandmarks } from '../../face/verification/lists.js';
 import { evaluate, type Verification } from '../../face/verification/protocol.js';
 import { meanThreshold, numbersOf, renderReport } from '../../face/verification/report.js';
 import {
+  requireTwoFolds,
   type ScoredSet,
   scorePairs,
   type TestSet,
@@ -22,7 +28,7 @@ import {
   EmbeddingStore,
   embeddingsFile,
 } from '../../face/verification/store.node.js';
-import { writeAtomically } from '../../media/files.node.js';
+import { requireWritable, writeAtomically } from '../../media/files.node.js';
 import { recogniserOf } from '../../nets/registry.js';
 import type { LoadedWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
@@ -87,7 +93,7 @@ export function define(command: Command): void {
     ['wfr lfw --data lfw/ --pairs pairs.txt --report lfw.html', 'with charts and the worst errors'],
     ['wfr lfw --bin agedb_30.bin --weights mine.safetensors', 'an InsightFace pack'],
     [
-      'wfr lfw --data lfw/ --pairs pairs.txt --weights mine.safetensors --calibrate 0.001',
+      'wfr lfw --data lfw/ --pairs pairs.txt --weights mine.safetensors --calibrate 0.01',
       'set its threshold',
     ],
   ]);
@@ -98,15 +104,25 @@ async function lfw(flags: Flags): Promise<void> {
 }
 
 async function run(flags: Flags, session: Session, signal: AbortSignal): Promise<void> {
+  // Everything that can be refused is refused here: before the long part, not after it.
+  checkCalibrationFlags(flags);
+  for (const file of [flags.report, flags.out]) if (file !== undefined) await requireWritable(file);
   const set = await testSet(flags);
+  const { different } = requireTwoFolds(set);
+  if (flags.calibrate !== undefined) requireEnoughPairs(different, flags.calibrate);
   const weights = await session.weights('recogniser');
-  const basisOf = (n: number) => `FAR ${flags.calibrate} on ${n} pairs of ${set.name}`;
-  if (flags.calibrate !== undefined) checkCalibration(weights, flags);
+  if (flags.calibrate !== undefined) await checkCalibrationFile(weights);
   const { embedded, timing } = await embed(flags, session, set, weights, signal);
   const scored = scorePairs(set, embedded, flags.faceless);
   const result = evaluate(scored, scored.folds);
   const threshold =
-    flags.calibrate === undefined ? undefined : calibrate(scored, flags.calibrate, basisOf(result.pairs));
+    flags.calibrate === undefined
+      ? undefined
+      : calibrate(
+          scored,
+          flags.calibrate,
+          `FAR ${flags.calibrate} on ${result.different} different-person pairs of ${set.name}`,
+        );
   const settings = await describe(flags, session, set, scored);
   const json = toJson(set, scored, result, settings, threshold, timing);
   if (flags.report) {
@@ -144,15 +160,24 @@ function testSet(flags: Flags): Promise<TestSet> {
   return testSetFromList(flags.pairs, flags.data, flags);
 }
 
-/** Before the long part, not after it. */
-function checkCalibration({ files }: LoadedWeights, { calibrate: far }: Flags): void {
-  if (!(far! > 0 && far! < 1))
-    throw new FaceError('--calibrate takes a false-accept rate between 0 and 1, e.g. 0.001.');
+function checkCalibrationFlags({ calibrate: far, folds, limit }: Flags): void {
+  if (far === undefined) return;
+  if (!(far > 0 && far < 1))
+    throw new FaceError('--calibrate takes a false-accept rate between 0 and 1, e.g. 0.01.');
+  if (folds !== undefined || limit !== undefined) {
+    throw new FaceError(
+      `--calibrate needs every pair of the list: leave out ${folds !== undefined ? '--folds' : '--limit'}, which is for a quick look.`,
+    );
+  }
+}
+
+async function checkCalibrationFile({ files }: LoadedWeights): Promise<void> {
   if (files.length !== 1 || path.extname(files[0]) !== '.safetensors') {
     throw new FaceError(
       `${files[0]}: a threshold can be written only into safetensors files. Convert these weights first: wfr weights convert.`,
     );
   }
+  await requireWritable(files[0]);
 }
 
 async function embed(

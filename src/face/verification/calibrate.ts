@@ -5,6 +5,7 @@ import type { WeightsMetadata } from '../../weights/metadata.js';
 import { FaceError } from '../errors.js';
 import {
   atFalseAcceptRate,
+  measurable,
   REJECT_ALL,
   type ScoredPairs,
   type Sweep,
@@ -17,22 +18,34 @@ export type Threshold = NonNullable<WeightsMetadata['threshold']>;
 /** False-accept rates of the curve that goes with a threshold; those that the pairs cannot measure are left out. */
 const CURVE = [0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001];
 
+/** Fewer false accepts than these make a rate that the next pairs would contradict. */
+const LEAST_FALSE_ACCEPTS = 10;
+
+/** @throws FaceError when so many pairs of different people give too few false accepts at this rate to rely on. */
+export function requireEnoughPairs(different: number, wished: number): void {
+  if (!(wished > 0 && wished < 1))
+    throw new FaceError(`A false-accept rate lies between 0 and 1, e.g. 0.01; got ${wished}.`);
+  const needed = Math.ceil(LEAST_FALSE_ACCEPTS / wished - 1e-6);
+  if (different >= needed) return;
+  const least =
+    different > LEAST_FALSE_ACCEPTS
+      ? `; the least that these can is ${(Math.ceil((1e4 * LEAST_FALSE_ACCEPTS) / different) / 1e4).toString()}`
+      : '';
+  throw new FaceError(
+    `${different} pairs of different people are too few for a threshold at a false-accept rate of ${wished}: it takes ${needed} (${LEAST_FALSE_ACCEPTS} false accepts)${least}. Use more pairs or a larger rate.`,
+  );
+}
+
 /**
  * The threshold for a wished FAR on these pairs, halfway between the last pair accepted and the next different
  * pair, with the curve around it.
  * @param basis what the pairs are, for people: it is shown wherever the threshold is used.
- * @throws FaceError when the pairs are too few to measure that rate.
+ * @throws FaceError when the pairs of different people are fewer than 10 / wished.
  */
 export function calibrate(pairs: ScoredPairs, wished: number, basis: string): Threshold {
   const s = sweep(pairs);
-  if (!(wished > 0 && wished < 1))
-    throw new FaceError(`A false-accept rate lies between 0 and 1; got ${wished}.`);
-  if (wished * s.different < 1) {
-    throw new FaceError(
-      `${s.different} pairs of different people cannot measure a false-accept rate of ${wished}: the least they can is ${(1 / Math.max(1, s.different)).toPrecision(2)}. Use more pairs or a larger rate.`,
-    );
-  }
-  const curve = CURVE.filter((far) => far * s.different >= 1).map((far) => pointAt(s, far));
+  requireEnoughPairs(s.different, wished);
+  const curve = CURVE.filter((far) => measurable(far, s.different)).map((far) => pointAt(s, far));
   return { ...pointAt(s, wished), basis, curve };
 }
 

@@ -48,13 +48,19 @@ export function parsePairs(text: string, options: ListOptions = {}): PairList {
   if (first < 0) throw new FaceError(`${name} is empty.`);
   const header = /^\s*(\d+)(?:\s+(\d+))?\s*$/.exec(lines[first]);
   const collector = new Collector(name, options.skipBad ?? false);
-  if (header) return parseLfw(lines, first, header, collector);
+  if (header) return collector.filled(parseLfw(lines, first, header, collector));
   for (const [i, line] of lines.entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
     collector.add(i + 1, () => parsePlain(line, i + 1));
   }
-  if (collector.list.pairs.length === 0) throw new FaceError(`${name} holds no pairs.`);
-  return collector.list;
+  return collector.filled(collector.list);
+}
+
+/** What was skipped, for the end of a message: the first twenty, a line each. */
+export function listed(problems: readonly string[]): string {
+  if (problems.length === 0) return '';
+  const more = problems.length > 20 ? [`… and ${problems.length - 20} more`] : [];
+  return [' Skipped:', ...problems.slice(0, 20), ...more].join('\n  ');
 }
 
 class Collector {
@@ -74,6 +80,13 @@ class Collector {
     }
     this.problem(line, result);
     return false;
+  }
+
+  filled(list: PairList): PairList {
+    if (list.pairs.length > 0) return list;
+    const skipped = this.list.problems.map((p) => `line ${p.line}: ${p.reason}`);
+    if (skipped.length === 0) throw new FaceError(`${this.name} holds no pairs.`);
+    throw new FaceError(`${this.name}: too few pairs remain: none.${listed(skipped)}`);
   }
 
   problem(line: number, reason: string): void {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { FaceError } from '../errors.js';
 import { readBin } from './bin.js';
 import type { EmbeddedPicture, NoFaceRule, SourcePicture, Treatment } from './embed.node.js';
-import { parsePairs } from './lists.js';
+import { listed, parsePairs } from './lists.js';
 import { type ScoredPairs, squaredDistance } from './metrics.js';
 import { contiguousFolds } from './protocol.js';
 
@@ -54,6 +54,7 @@ export async function testSetFromList(
   const chosen = choose(
     parsed.pairs.map((p) => ({ a: p.a, b: p.b, same: p.same, place: `line ${p.line}` })),
     parsed.folds ?? contiguousFolds(parsed.pairs.length, Math.min(DEFAULT_FOLDS, parsed.pairs.length)),
+    name,
     options,
   );
   const files = new Map<string, string | undefined>();
@@ -70,7 +71,8 @@ export async function testSetFromList(
     }
   }
   const pictures = [...files].flatMap(([id, file]) => (file ? [{ id, read: () => readFile(file) }] : []));
-  if (pictures.length === 0) throw new FaceError(`None of the pictures that ${list} names is in ${data}.`);
+  if (pictures.length === 0)
+    throw new FaceError(`None of the pictures that ${list} names is in ${data}.${listed(problems)}`);
   return { name, ...chosen, pictures, problems };
 }
 
@@ -84,7 +86,8 @@ export async function testSetFromBin(file: string, options: TestSetOptions = {})
     same,
     place: `pair ${i + 1}`,
   }));
-  const chosen = choose(pairs, contiguousFolds(pairs.length, Math.min(DEFAULT_FOLDS, pairs.length)), options);
+  const folds = contiguousFolds(pairs.length, Math.min(DEFAULT_FOLDS, pairs.length));
+  const chosen = choose(pairs, folds, path.basename(file), options);
   const needed = new Set(chosen.pairs.flatMap((p) => [p.a, p.b]));
   const pictures = pack.pictures.flatMap((bytes, i) =>
     needed.has(id(i)) ? [{ id: id(i), read: () => Promise.resolve(bytes) }] : [],
@@ -105,12 +108,38 @@ async function findPicture(data: string, id: string): Promise<string | undefined
   return undefined;
 }
 
+/**
+ * Before the long part: pairs of different people whose pictures are there.
+ * @throws FaceError, with what was skipped, when fewer than two folds have pairs left.
+ */
+export function requireTwoFolds({ name, pairs, folds, pictures, problems }: TestSet): { different: number } {
+  const present = new Set(pictures.map((p) => p.id));
+  const usable = (pair: TestPair) => present.has(pair.a) && present.has(pair.b);
+  let start = 0;
+  const filled = folds.filter((size) => {
+    start += size;
+    return pairs.slice(start - size, start).some(usable);
+  });
+  const left = pairs.filter(usable);
+  if (filled.length < 2) {
+    throw new FaceError(
+      `${name}: too few pairs remain (${left.length}, in ${filled.length} of ${folds.length} folds). The protocol needs at least two folds with pairs: the threshold for one is chosen on the others.${listed(problems)}`,
+    );
+  }
+  return { different: left.filter((pair) => !pair.same).length };
+}
+
 /** The first folds, and of each fold an even selection of about `limit` pairs in all. */
 function choose(
   pairs: readonly TestPair[],
   folds: readonly number[],
+  name: string,
   { folds: wanted, limit }: TestSetOptions,
 ): { pairs: TestPair[]; folds: number[] } {
+  if (wanted !== undefined && wanted > folds.length)
+    throw new FaceError(
+      `The first ${wanted} folds were asked for (--folds), but ${name} has ${folds.length}.`,
+    );
   const kept = folds.slice(0, wanted ?? folds.length);
   const total = kept.reduce((a, b) => a + b, 0);
   const share = limit === undefined ? 1 : Math.min(1, limit / total);

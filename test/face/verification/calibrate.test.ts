@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { calibrate, withThreshold } from '../../../src/face/verification/calibrate.js';
+import { calibrate, requireEnoughPairs, withThreshold } from '../../../src/face/verification/calibrate.js';
 import { readSafetensors, writeSafetensors } from '../../../src/weights/formats/safetensors.js';
 import { metadataFromStrings } from '../../../src/weights/metadata.js';
 
@@ -12,10 +12,10 @@ const same = distances.map((_, i) => i >= 100);
 
 describe('calibrate', () => {
   it('takes the middle between the last pair accepted and the next', () => {
-    // 1 % of 100: the different pair at 1.00 is accepted, the one at 1.01 is not.
-    expect(calibrate({ distances, same }, 0.01, 'a test')).toEqual({
-      similarity: Number((1 - 1.005 / 2).toFixed(5)),
-      far: 0.01,
+    // 10 % of 100: the different pair at 1.09 is accepted, the one at 1.10 is not.
+    expect(calibrate({ distances, same }, 0.1, 'a test')).toEqual({
+      similarity: Number((1 - 1.095 / 2).toFixed(5)),
+      far: 0.1,
       tar: 1,
       basis: 'a test',
       curve: [
@@ -27,15 +27,20 @@ describe('calibrate', () => {
   });
 
   it('does not accept ties with a pair too many', () => {
-    const tied = { distances: [0.2, 0.5, 0.5, 0.9, 1.2], same: [true, false, false, true, false] };
-    // One of three different pairs may pass, but the nearest two are equally near.
+    // Ten of thirty different pairs may pass, but the nearest eleven are equally near.
+    const distances = [0.2, 0.9, ...new Array(11).fill(0.5), ...new Array(19).fill(1.2)];
+    const tied = { distances, same: distances.map((_, i) => i < 2) };
     expect(calibrate(tied, 0.34, '')).toMatchObject({ far: 0, tar: 0.5, similarity: 1 - 0.35 / 2 });
   });
 
-  it('refuses rates that the pairs cannot measure', () => {
-    expect(() => calibrate({ distances, same }, 0.001, '')).toThrow(
-      /100 pairs of different people cannot measure.*0\.010/,
+  it('refuses rates at which the pairs give fewer than ten false accepts', () => {
+    expect(() => calibrate({ distances, same }, 0.01, '')).toThrow(
+      /100 pairs of different people are too few.*it takes 1000 .*least that these can is 0\.1\b/,
     );
+    expect(() => requireEnoughPairs(999, 0.01)).toThrow(/it takes 1000 .*is 0\.0101\b/);
+    expect(() => requireEnoughPairs(1000, 0.01)).not.toThrow();
+    expect(() => requireEnoughPairs(3000, 0.001)).toThrow(/it takes 10000 .*is 0\.0034\b/);
+    expect(() => requireEnoughPairs(3000, 0.0034)).not.toThrow();
     expect(() => calibrate({ distances, same }, 1.5, '')).toThrow(/between 0 and 1/);
   });
 });

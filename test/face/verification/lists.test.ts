@@ -45,6 +45,14 @@ describe('pairs.txt', () => {
   });
 });
 
+it('a list of malformed lines only says what was skipped', () => {
+  for (const text of ['1\t1\nAnn\t1\nBea\n', 'a b\nc d\n']) {
+    expect(() => parsePairs(text, { skipBad: true, name: 'x' })).toThrow(
+      /^x: too few pairs remain: none\. Skipped:\n {2}line \d: .*\n {2}line \d: /,
+    );
+  }
+});
+
 describe('path path label', () => {
   it('reads blanks, commas and tabs', () => {
     const list = parsePairs('a/1.jpg b/2.jpg 0\nc d/3.jpg,e/4.jpg,1\n# a remark\nf g/5.jpg\th/6.jpg\t1\n');

@@ -12,7 +12,7 @@ import {
 import { illustrate, misjudged } from '../../../src/face/verification/errors.node.js';
 import { evaluate } from '../../../src/face/verification/protocol.js';
 import { renderReport } from '../../../src/face/verification/report.js';
-import { scorePairs, testSetFromList } from '../../../src/face/verification/run.node.js';
+import { requireTwoFolds, scorePairs, testSetFromList } from '../../../src/face/verification/run.node.js';
 import {
   DetectionStore,
   EmbeddingStore,
@@ -207,6 +207,22 @@ describe('from a list to numbers', () => {
       false,
     ]);
     expect((await testSetFromList(list, folder, { folds: 1 })).folds).toEqual([4]);
+    await expect(testSetFromList(list, folder, { folds: 3 })).rejects.toThrow(/first 3 folds.*has 2\./);
+  });
+
+  it('counts what remains before the long part', async () => {
+    expect(requireTwoFolds(await testSetFromList(path.join(folder, 'pairs.txt'), folder))).toEqual({
+      different: 4,
+    });
+    const list = path.join(folder, 'bad.txt');
+    await writeFile(
+      list,
+      'nonsense\nAnn/Ann_0001.jpg Zoe/Zoe_0001.jpg 0\nAnn/Ann_0001.jpg Cy/Cy_0001.jpg 0\n',
+    );
+    const set = await testSetFromList(list, folder, { skipMissing: true });
+    expect(() => requireTwoFolds(set)).toThrow(
+      /^bad\.txt: too few pairs remain \(1, in 1 of 2 folds\).*Skipped:\n {2}bad\.txt, line 1: .*\n {2}.*line 2: there is no/s,
+    );
   });
 
   it('a damaged cache counts as empty', async () => {
