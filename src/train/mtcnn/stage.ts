@@ -22,7 +22,7 @@ export interface StageOptions {
 export const STAGES: Record<MtcnnNet, Omit<StageOptions, 'seed'>> = {
   pnet: { batch: 384, steps: 6000, rate: 3e-3 },
   rnet: { batch: 128, steps: 6000, rate: 2e-3 },
-  onet: { batch: 16, steps: 40_000, rate: 1.5e-3 },
+  onet: { batch: 64, steps: 10_000, rate: 3e-3 },
 };
 
 export interface StageRecord {
