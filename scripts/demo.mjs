@@ -50,6 +50,11 @@ if (wfr('weights', 'list', '--used') !== 0) {
 const picture = join(out, 'group.jpg');
 const status = wfr('annotate', join(photos, GROUP), '--bank', bank, '--out', picture);
 if (status !== 0) process.exit(status);
+if (!process.env.WFR_WEIGHTS)
+  console.log(
+    'If it ran on the weights that ship with wfr: they come from short runs and name few people. For better ones:\n' +
+      '  npx wfr weights pull mtcnn && npx wfr weights pull mobilefacenet-xiaoccer',
+  );
 console.log(
   `Look at ${relative(process.cwd(), picture) || picture}: names under the boxes, white for unknown, “?” where it is not sure.`,
 );
