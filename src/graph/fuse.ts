@@ -1,5 +1,6 @@
 import { Graph, type Node, type Tensor } from './graph.js';
 import type { ParameterValue, ParameterValues } from './parameters.js';
+import { soleUsers } from './users.js';
 
 /**
  * Inference only: folds batch norm into the convolution or dense layer before it, or where there is none (after an
@@ -10,14 +11,7 @@ import type { ParameterValue, ParameterValues } from './parameters.js';
  * @returns the new graph and the folded weights, computed when first asked for.
  */
 export function fuse(source: Graph, values: ParameterValues): { graph: Graph; derived: ParameterValues } {
-  const uses = new Map<number, Node[]>();
-  for (const node of source.nodes)
-    for (const id of node.inputs) uses.set(id, [...(uses.get(id) ?? []), node]);
-  const outputs = new Set(source.outputs.values());
-  /** The only user of a value, when nothing else needs the value itself. */
-  const soleUser = (id: number): Node | undefined =>
-    outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0];
-
+  const soleUser = soleUsers(source);
   const graph = new Graph(source.name, source);
   const mapped = new Map<number, Tensor>();
   const derivations = new Map<string, () => ParameterValue>();

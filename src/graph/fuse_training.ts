@@ -1,4 +1,5 @@
 import { Graph, type Node, type Tensor } from './graph.js';
+import { soleUsers } from './users.js';
 
 /**
  * Training: moves PReLU or ReLU and one residual addition into the pass that normalises, y = activation(x·scale +
@@ -6,14 +7,7 @@ import { Graph, type Node, type Tensor } from './graph.js';
  * both ways. Run before `gradient`.
  */
 export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number, Tensor> } {
-  const uses = new Map<number, Node[]>();
-  for (const node of source.nodes)
-    for (const id of node.inputs) uses.set(id, [...(uses.get(id) ?? []), node]);
-  const outputs = new Set(source.outputs.values());
-  /** The only user of a value, when nothing else needs the value itself. */
-  const soleUser = (id: number): Node | undefined =>
-    outputs.has(id) || uses.get(id)?.length !== 1 ? undefined : uses.get(id)![0];
-
+  const soleUser = soleUsers(source);
   const graph = new Graph(source.name, source);
   const mapped = new Map<number, Tensor>();
   const done = new Set<number>();

@@ -9,25 +9,7 @@ import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { packParameter } from '../../src/kernels/packing.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
-
-/** batch, height, width, channels in and out, then what differs from a 3×3 at stride 1 with padding 1. */
-function shapeOf(
-  batch: number,
-  inHeight: number,
-  inWidth: number,
-  inChannels: number,
-  outChannels: number,
-  rest: Partial<Conv2dShape> = {},
-): Conv2dShape {
-  const s = { kernelHeight: 3, kernelWidth: 3, stride: 1, padding: 1, dilation: 1, groups: 1, ...rest };
-  const out = (size: number, kernel: number) =>
-    Math.floor((size + 2 * s.padding - s.dilation * (kernel - 1) - 1) / s.stride) + 1;
-  const outHeight = out(inHeight, s.kernelHeight);
-  const outWidth = out(inWidth, s.kernelWidth);
-  return { batch, inHeight, inWidth, inChannels, outChannels, outHeight, outWidth, ...s };
-}
-
-const k1 = { kernelHeight: 1, kernelWidth: 1, padding: 0 };
+import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
 
 /** For variants of one group. */
 const DENSE_SHAPES: Conv2dShape[] = [
@@ -50,14 +32,6 @@ const DENSE_SHAPES: Conv2dShape[] = [
   shapeOf(3, 7, 7, 64, 66, { kernelHeight: 7, kernelWidth: 7, padding: 0 }),
   shapeOf(1, 7, 6, 128, 512, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
 ];
-
-const depthwise = (
-  batch: number,
-  h: number,
-  w: number,
-  channels: number,
-  rest: Partial<Conv2dShape> = {},
-): Conv2dShape => shapeOf(batch, h, w, channels, channels, { groups: channels, ...rest });
 
 const DEPTHWISE_SHAPES: Conv2dShape[] = [
   depthwise(1, 1, 1, 2),

@@ -15,7 +15,7 @@ import {
   read,
   write,
 } from '../tensor.js';
-import type { PoolWindow } from './forward.js';
+import { eachPlaceOfWindow, type PoolWindow, windowUniforms } from './window.js';
 
 const SIZE = 64;
 
@@ -27,23 +27,11 @@ function gather<B>(
   w: PoolWindow,
   step: string,
 ): KernelCall<B>[] {
-  const [, inH, inW, c] = dx.shape;
-  const [, outH, outW] = dy.shape;
   const count = quadsOf(dx.shape);
   return [
     {
       label,
-      uniforms: {
-        count: u32(count),
-        channel_quads: u32(quads(c)),
-        in_h: u32(inH),
-        in_w: u32(inW),
-        out_h: u32(outH),
-        out_w: u32(outW),
-        kernel: u32(w.kernel),
-        stride: u32(w.stride),
-        padding: u32(w.padding),
-      },
+      uniforms: { count: u32(count), ...windowUniforms(dx.shape, dy.shape, w) },
       buffers: [...extra, read('dy', dy), write('dx', dx)],
       body: `${eachItem(SIZE)}
   let q = i % params.channel_quads;
@@ -91,43 +79,17 @@ export function maxPoolBackward<B>(
   const count = quadsOf(dy.shape);
   // One u32 a quad, four of them in an element.
   const places = temporary([ceilDiv(count, 4), 4], 'f32').ref;
-  const [, inH, inW, c] = dx.shape;
-  const [, outH, outW] = dy.shape;
   return [
     {
       label: 'maxPool.backward.places',
-      uniforms: {
-        count: u32(count),
-        channel_quads: u32(quads(c)),
-        in_h: u32(inH),
-        in_w: u32(inW),
-        out_h: u32(outH),
-        out_w: u32(outW),
-        kernel: u32(w.kernel),
-        stride: u32(w.stride),
-        padding: u32(w.padding),
-      },
+      uniforms: { count: u32(count), ...windowUniforms(dx.shape, dy.shape, w) },
       buffers: [read('x', x), { name: 'places', ref: places, element: 'u32', write: true }],
       body: `${eachItem(SIZE)}
-  let q = i % params.channel_quads;
-  let pixel = i / params.channel_quads;
-  let y0 = pixel / params.out_w % params.out_h * params.stride;
-  let x0 = pixel % params.out_w * params.stride;
-  let n = pixel / (params.out_w * params.out_h);
   var most = vec4<f32>(-3.4028234e38);
   var place = vec4<u32>(255u);
-  for (var ky = 0u; ky < params.kernel; ky++) {
-    let iy = y0 + ky - params.padding;
-    if (iy >= params.in_h) { continue; }
-    for (var kx = 0u; kx < params.kernel; kx++) {
-      let ix = x0 + kx - params.padding;
-      if (ix >= params.in_w) { continue; }
-      let v = load_x(((n * params.in_h + iy) * params.in_w + ix) * params.channel_quads + q);
-      // Only a larger value takes over: the first of equal ones stays.
+${eachPlaceOfWindow(`// Only a larger value takes over: the first of equal ones stays.
       place = select(place, vec4<u32>(ky * params.kernel + kx), v > most);
-      most = max(most, v);
-    }
-  }
+      most = max(most, v);`)}
   places[i] = place.x | (place.y << 8u) | (place.z << 16u) | (place.w << 24u);
 }`,
       workgroups: grid(count, SIZE),

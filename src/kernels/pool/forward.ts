@@ -15,69 +15,9 @@ import {
   read,
   write,
 } from '../tensor.js';
+import { eachPlaceOfWindow, type PoolWindow, windowUniforms } from './window.js';
 
 const SIZE = 64;
-
-export interface PoolWindow {
-  kernel: number;
-  stride: number;
-  padding: number;
-}
-
-function pool<B>(
-  label: string,
-  x: Operand<B>,
-  y: Operand<B>,
-  w: PoolWindow,
-  start: string,
-  step: string,
-  end: string,
-): KernelCall<B>[] {
-  const [, inH, inW] = x.shape;
-  const [, outH, outW, c] = y.shape;
-  const count = quadsOf(y.shape);
-  return [
-    {
-      label,
-      uniforms: {
-        count: u32(count),
-        channel_quads: u32(quads(c)),
-        in_h: u32(inH),
-        in_w: u32(inW),
-        out_h: u32(outH),
-        out_w: u32(outW),
-        kernel: u32(w.kernel),
-        stride: u32(w.stride),
-        padding: u32(w.padding),
-      },
-      buffers: [read('x', x), write('y', y)],
-      body: `${eachItem(SIZE)}
-  let q = i % params.channel_quads;
-  let pixel = i / params.channel_quads;
-  let y0 = pixel / params.out_w % params.out_h * params.stride;
-  let x0 = pixel % params.out_w * params.stride;
-  let n = pixel / (params.out_w * params.out_h);
-  var value = vec4<f32>(${start});
-  for (var ky = 0u; ky < params.kernel; ky++) {
-    // Unsigned wrap-around turns a negative coordinate into a large one.
-    let iy = y0 + ky - params.padding;
-    if (iy >= params.in_h) { continue; }
-    for (var kx = 0u; kx < params.kernel; kx++) {
-      let ix = x0 + kx - params.padding;
-      if (ix >= params.in_w) { continue; }
-      let v = load_x(((n * params.in_h + iy) * params.in_w + ix) * params.channel_quads + q);
-      ${step}
-    }
-  }
-  ${end}
-  store_y(i, value);
-}`,
-      workgroups: grid(count, SIZE),
-      flops: count * 4 * w.kernel * w.kernel,
-      bytes: quadsOf(x.shape) * bytesPerQuad(x.dtype) + count * bytesPerQuad(y.dtype),
-    },
-  ];
-}
 
 /** Two outputs of a row an invocation, the window unrolled: the columns they share are loaded once. */
 export function maxPool<B>(x: Operand<B>, y: Operand<B>, w: PoolWindow): KernelCall<B>[] {
@@ -146,18 +86,26 @@ ${rows.join('\n')}
   ];
 }
 
-export const avgPool = <B>(x: Operand<B>, y: Operand<B>, w: PoolWindow) =>
-  pool(
-    'avgPool.forward',
-    x,
-    y,
-    w,
-    '0.0',
-    'value += v;',
-    `let rows = min(y0 + params.kernel, params.in_h + 2u * params.padding) - y0;
+export function avgPool<B>(x: Operand<B>, y: Operand<B>, w: PoolWindow): KernelCall<B>[] {
+  const count = quadsOf(y.shape);
+  return [
+    {
+      label: 'avgPool.forward',
+      uniforms: { count: u32(count), ...windowUniforms(x.shape, y.shape, w) },
+      buffers: [read('x', x), write('y', y)],
+      body: `${eachItem(SIZE)}
+  var sum = vec4<f32>(0.0);
+${eachPlaceOfWindow('sum += v;')}
+  let rows = min(y0 + params.kernel, params.in_h + 2u * params.padding) - y0;
   let columns = min(x0 + params.kernel, params.in_w + 2u * params.padding) - x0;
-  value /= f32(rows * columns);`,
-  );
+  store_y(i, sum / f32(rows * columns));
+}`,
+      workgroups: grid(count, SIZE),
+      flops: count * 4 * w.kernel * w.kernel,
+      bytes: quadsOf(x.shape) * bytesPerQuad(x.dtype) + count * bytesPerQuad(y.dtype),
+    },
+  ];
+}
 
 /** [N, H, W, C] → [N, C], the mean over the map. */
 export function globalAvgPool<B>(x: Operand<B>, y: Operand<B>): KernelCall<B>[] {

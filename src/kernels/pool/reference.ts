@@ -1,4 +1,4 @@
-import type { PoolWindow } from './forward.js';
+import type { PoolWindow } from './window.js';
 
 /** Pooling by definition over [N, H, W, C]; `kind` max or average (padding counts, what hangs over it does not). */
 export function poolReference(
