@@ -1,20 +1,22 @@
 /** Training in the tab: dropped pictures as a data source, the library's trainer, and a map of the embeddings. */
 import {
+  type Augmentation,
   alignFace,
   Embedder,
   type Gpu,
+  MemorySource,
+  type MobileFaceNetConfig,
   type Mtcnn,
   mainFace,
   type Picture,
+  type Recipe,
+  Trainer,
   type Weights,
+  type WeightsMetadata,
   WfrError,
   writeSafetensors,
 } from '../../src/index.js';
-import type { MobileFaceNetConfig } from '../../src/nets/mobilefacenet.js';
-import { type Augmentation, augment } from '../../src/train/data/augment.js';
-import { augmentStream, type Batch, type DataSource, Order } from '../../src/train/data/source.js';
-import { type Recipe, Trainer } from '../../src/train/trainer.js';
-import { metadataToStrings, type WeightsMetadata } from '../../src/weights/metadata.js';
+import { metadataToStrings } from '../../src/weights/metadata.js';
 import type { EngineEvent } from './engine.js';
 
 export interface TrainingRequest {
@@ -33,6 +35,7 @@ export interface TrainingRequest {
 
 /** Pictures are kept at this side, and reduced to the net's by the augmentation's one resampling. */
 const SIDE = 112;
+const SEED = 1;
 const MAP_EVERY = 10;
 const MAP_PICTURES = 120;
 
@@ -51,7 +54,7 @@ const SMALL: Partial<MobileFaceNetConfig> = {
 const PREPROCESSING = { mean: 127.5, scale: 1 / 127.5, order: 'rgb' as const };
 
 interface Sample {
-  label: number;
+  identity: string;
   name: string;
   picture: Picture;
 }
@@ -77,21 +80,22 @@ export class TrainingRun {
       ? { mirror: 0.5 }
       : { mirror: 0.5, affine: 0.8, crop: 0.3, colour: 0.8, erase: 0.2 };
     const batch = Math.min(request.batch, samples.length);
-    const source = new MemorySource(
-      samples,
-      people,
-      request.size,
+    const pictures = samples.map(({ name, identity, picture }) => ({ name, identity, rgb: rgbOf(picture) }));
+    const source = new MemorySource(pictures, {
+      side: SIDE,
+      size: request.size,
       batch,
+      seed: SEED,
       augmentation,
-      metadata.preprocessing!,
-    );
+      normalisation: metadata.preprocessing,
+    });
     const recipe: Recipe = {
       net: metadata.net,
       description: metadata,
       size: request.size,
       batch,
       epochs: request.steps / source.stepsPerEpoch,
-      seed: 1,
+      seed: SEED,
       objective: {
         identity: { margin: { m1: 1, m2: 0.3, m3: 0, scale: 32, exact: false, gamma: 0 }, weight: 1 },
       },
@@ -108,7 +112,7 @@ export class TrainingRun {
         onStep: async ({ step, loss, accuracy, seconds }) => {
           this.emit({ kind: 'training', step, steps: trainer.steps, loss, accuracy, seconds });
           if (step % MAP_EVERY === 0 || step === trainer.steps)
-            await this.#map(step, await weights(), samples, people);
+            await this.#map(step, await weights(), samples);
         },
       });
       const { state } = await weights();
@@ -131,7 +135,7 @@ export class TrainingRun {
     for (const [done, { person, file }] of request.pictures.entries()) {
       this.emit({ kind: 'reading', done, total: request.pictures.length, skipped });
       const picture = await this.#face(file, request.aligned).catch(() => undefined);
-      if (picture) samples.push({ label: people.indexOf(person), name: file.name, picture });
+      if (picture) samples.push({ identity: person, name: file.name, picture });
       else skipped++;
     }
     this.emit({ kind: 'reading', done: request.pictures.length, total: request.pictures.length, skipped });
@@ -168,18 +172,13 @@ export class TrainingRun {
   }
 
   /** Where the pictures lie in the plane of their two main directions. */
-  async #map(
-    step: number,
-    weights: Weights,
-    samples: readonly Sample[],
-    people: readonly string[],
-  ): Promise<void> {
+  async #map(step: number, weights: Weights, samples: readonly Sample[]): Promise<void> {
     const embedder = Embedder.create(this.gpu, weights, { flip: false });
     try {
       const shown = samples.filter((_, i) => i % Math.ceil(samples.length / MAP_PICTURES) === 0);
       const { height, width } = embedder.inputSize;
       const embeddings = await embedder.embedAligned(shown.map((s) => resized(s.picture, width, height)));
-      const points = plane(embeddings).map(([x, y], i) => ({ x, y, label: people[shown[i].label] }));
+      const points = plane(embeddings).map(([x, y], i) => ({ x, y, label: shown[i].identity }));
       this.emit({ kind: 'map', step, points });
     } finally {
       await embedder.destroy();
@@ -187,59 +186,7 @@ export class TrainingRun {
   }
 }
 
-/** Dropped pictures, changed a little differently each time they come. */
-class MemorySource implements DataSource {
-  readonly teacherDimension = 0;
-  readonly #order: Order;
-  readonly #rgb: Uint8Array[];
-
-  constructor(
-    private readonly samples: readonly Sample[],
-    readonly identities: readonly string[],
-    private readonly size: number,
-    private readonly batch: number,
-    private readonly augmentation: Augmentation,
-    private readonly preprocessing: { mean: number; scale: number },
-  ) {
-    this.#order = new Order(samples.length, { seed: 1, batch });
-    this.#rgb = samples.map(({ picture }) => picture.data.filter((_, i) => i % 4 < 3) as Uint8Array);
-  }
-
-  get count(): number {
-    return this.samples.length;
-  }
-
-  get stepsPerEpoch(): number {
-    return this.#order.stepsPerEpoch;
-  }
-
-  nameOf(picture: number): string {
-    return this.samples[picture].name;
-  }
-
-  async *batches(fromStep: number): AsyncIterableIterator<Batch> {
-    const floats = this.size * this.size * 3;
-    for (let step = fromStep; ; step++) {
-      const { epoch, pictures } = this.#order.at(step);
-      const x = new Float32Array(this.batch * floats);
-      for (const [i, p] of pictures.entries()) {
-        const out = x.subarray(i * floats, (i + 1) * floats);
-        augment(
-          this.#rgb[p],
-          SIDE,
-          out,
-          this.size,
-          this.augmentation,
-          augmentStream(1, epoch, p),
-          this.preprocessing,
-        );
-      }
-      yield { x, labels: Uint32Array.from(pictures, (p) => this.samples[p].label), pictures };
-    }
-  }
-
-  async close(): Promise<void> {}
-}
+const rgbOf = ({ data }: Picture): Uint8Array => Uint8Array.from(data.filter((_, i) => i % 4 < 3));
 
 function resized({ width, height, data }: Picture, w: number, h: number): Picture {
   if (width === w && height === h) return { width, height, data };
