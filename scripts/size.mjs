@@ -15,14 +15,21 @@ const uses = [
   {
     use: 'recognise faces',
     imports: '{ openGpu, fetchWeights, FaceRecognizer, Facebank, drawFaces }',
-    kilobytes: 70,
-    without: ['weights/onnx/export', 'nets/initialize'],
+    kilobytes: 56,
+    without: ['weights/onnx/export', 'nets/initialize', 'lower_training', 'margin_loss', 'backward.js'],
   },
   {
     use: 'find faces, weights read by yourself',
     imports: '{ openGpu, Mtcnn, readSafetensors }',
-    kilobytes: 52,
-    without: ['nets/iresnet', 'nets/mobilefacenet', 'weights/formats/torch', 'fflate'],
+    kilobytes: 36,
+    without: [
+      'nets/iresnet',
+      'nets/mobilefacenet',
+      'weights/formats/torch',
+      'fflate',
+      'lower_training',
+      'margin_loss',
+    ],
   },
   { use: 'open a GPU', imports: '{ openGpu }', kilobytes: 5, without: ['/graph/', '/face/', '/nets/'] },
 ];

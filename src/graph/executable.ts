@@ -6,6 +6,7 @@ import { type Operand, pad, product, unpad } from '../kernels/tensor.js';
 import { Arena } from './arena.js';
 import { fuse } from './fuse.js';
 import type { Graph } from './graph.js';
+import { LOWERINGS } from './lower.js';
 import type { MemoryPlan } from './memory.js';
 import type { ParameterStore, ParameterValues } from './parameters.js';
 import { type Lowered, lower, placeInArena, type Slot } from './slots.js';
@@ -89,6 +90,7 @@ function lowerWith(
   for (const n of graph.nodes) if (n.op === 'input') persistent.add(n.id);
   const parameters = new Map<BufferRange, Slot>();
   return lower(graph, {
+    lowerings: LOWERINGS,
     traits: gpu.traits,
     precision,
     fixedWeights: true,

@@ -8,16 +8,7 @@ import { l2Normalize } from '../kernels/l2norm/forward.js';
 import { avgPool, globalAvgPool, maxPool } from '../kernels/pool/forward.js';
 import { softmax } from '../kernels/softmax/forward.js';
 import type { Node } from './graph.js';
-import { TRAINING_LOWERINGS } from './lower_training.js';
-import {
-  convolutionShape,
-  denseShape,
-  type LowerContext,
-  type Lowering,
-  type MemoryOp,
-  window,
-} from './lowering.js';
-import type { OpName } from './shapes.js';
+import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 
 /** A step that runs for hours takes the tile that is fastest once compiled; the planner's choice counts compiling in. */
 function planFor<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
@@ -67,9 +58,8 @@ const dense: Lowering = (node, ctx) => {
   return convolution(node, denseShape(x, w), ctx);
 };
 
-/** The kernels of every op. */
-export const LOWERINGS: Record<Exclude<OpName, MemoryOp>, Lowering> = {
-  ...TRAINING_LOWERINGS,
+/** The kernels of every op of a net that is run; those that only training needs are in lower_training.ts. */
+export const LOWERINGS = {
   conv2d,
   dense,
   batchNorm: (n, c) => {
@@ -92,4 +82,4 @@ export const LOWERINGS: Record<Exclude<OpName, MemoryOp>, Lowering> = {
   l2Normalize: (n, c) => l2Normalize(c.operand(n.inputs[0]), n.attributes.eps!, c.operand(n.id)),
   flatten: (n, c) => flatten(c.operand(n.inputs[0]), n.attributes.order!, c.operand(n.id)),
   flip: (n, c) => flip(c.operand(n.inputs[0]), c.operand(n.id)),
-};
+} satisfies Record<string, Lowering>;

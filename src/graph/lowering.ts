@@ -28,6 +28,9 @@ export interface LowerContext<R> {
 
 export type Lowering = <R>(node: Node, ctx: LowerContext<R>) => KernelCall<R>[];
 
+/** Lowerings by op; not every table has every op. */
+export type Lowerings = { readonly [op in OpName]?: Lowering };
+
 /** Ops that are memory, not work. */
 export type MemoryOp = 'input' | 'parameter' | 'part';
 export const isMemory = (op: OpName): op is MemoryOp => op === 'input' || op === 'parameter' || op === 'part';

@@ -1,11 +1,11 @@
+import { WfrError } from '../gpu/errors.js';
 import type { BufferRange } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import type { DeviceTraits } from '../gpu/traits.js';
 import type { Packing } from '../kernels/packing.js';
 import { product, tensorBytes } from '../kernels/tensor.js';
 import type { Graph } from './graph.js';
-import { LOWERINGS } from './lower.js';
-import { isMemory, type LowerContext } from './lowering.js';
+import { isMemory, type LowerContext, type Lowerings } from './lowering.js';
 import { type Lifetime, type MemoryPlan, planMemory } from './memory.js';
 
 /** A buffer before memory is planned: a block of the arena, or something that outlives a run. */
@@ -20,6 +20,8 @@ export interface Slot {
 }
 
 export interface LowerOptions {
+  /** The kernels of the ops that may occur: a page that only runs nets need not load those of training. */
+  lowerings: Lowerings;
   traits: DeviceTraits;
   /** Weights and intermediates; `dtypeOf` says of which nodes. */
   precision: FloatType;
@@ -60,6 +62,9 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
     slots.set(id, slot);
     return slot;
   };
+  const onlyTraining = (what: string): never => {
+    throw new WfrError(`${graph.name} holds ${what}: only a training step can run it.`);
+  };
   const parts = new Map<string, number>();
   for (const n of graph.nodes) if (n.op === 'part') parts.set(`${n.inputs[0]}.${n.attributes.index}`, n.id);
   const context: LowerContext<Slot> = {
@@ -75,15 +80,12 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
       const node = parts.get(`${id}.${index}`);
       return node === undefined ? context.temporary(shape, 'f32') : context.operand(node);
     },
-    step: () => {
-      if (!o.step) throw new Error(`${graph.name} holds an op that only a training step can run.`);
-      return o.step;
-    },
+    step: () => o.step ?? onlyTraining('an op that needs the words of a step'),
   };
   const calls: KernelCall<Slot>[] = [];
   for (const node of graph.nodes) {
     if (isMemory(node.op) || (o.needed && !o.needed.has(node.id))) continue;
-    const own = LOWERINGS[node.op](node, context);
+    const own = (o.lowerings[node.op] ?? onlyTraining(node.op))(node, context);
     calls.push(...(o.before?.() ?? []), ...own);
     if (o.after) calls.push(...o.after(node.id, slotOf(node.id), o.dtypeOf(node.id)));
   }

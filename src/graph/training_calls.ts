@@ -11,6 +11,9 @@ import type { FlatLayout } from './flat_layout.js';
 import { fuseTraining } from './fuse_training.js';
 import { describeNode, gradient } from './gradient.js';
 import type { Graph, Node } from './graph.js';
+import { LOWERINGS } from './lower.js';
+import { TRAINING_LOWERINGS } from './lower_training.js';
+import type { Lowering, MemoryOp } from './lowering.js';
 import type { OpName } from './shapes.js';
 import { lower, type Slot } from './slots.js';
 import type { TrainableOptions } from './trainable.js';
@@ -38,6 +41,9 @@ export interface TrainingOptions {
   /** Follow every op with a search for infinities and NaN, for `firstAnomaly`. Slow. */
   detectAnomaly?: boolean;
 }
+
+/** A step runs the net's own ops too. */
+const EVERY_OP: Record<Exclude<OpName, MemoryOp>, Lowering> = { ...LOWERINGS, ...TRAINING_LOWERINGS };
 
 /** PyTorch's: running = 0.9·running + 0.1·batch. */
 const RUNNING_MOMENTUM = 0.1;
@@ -81,6 +87,7 @@ export function lowerTraining(
   let casts: KernelCall<Slot>[] = [];
   const flags = flat('flags', 0, 0);
   const { calls, slotOf } = lower(graph, {
+    lowerings: EVERY_OP,
     traits,
     precision,
     dtypeOf: (id) => (halves.has(copies.get(id) ?? id) ? 'f16' : 'f32'),

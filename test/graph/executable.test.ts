@@ -187,6 +187,14 @@ describe('compile', () => {
     );
   });
 
+  it('refuses an op that only training runs', async () => {
+    const graph = new Graph('scored');
+    graph.output('loss', graph.softmaxCrossEntropy(graph.input('x', [2, 3]), graph.input('y', [2], 'u32')));
+    await expect(compile(gpu, graph, new ParameterStore(gpu, new Map()), new Map())).rejects.toThrow(
+      'scored holds softmaxCrossEntropy: only a training step can run it.',
+    );
+  });
+
   it('refuses an input of the wrong size, naming it', async () => {
     const graph = build([1, 8, 8, 3]);
     const values = fill(graph);

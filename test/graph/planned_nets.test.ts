@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { fuse } from '../../src/graph/fuse.js';
+import { LOWERINGS } from '../../src/graph/lower.js';
 import { lower, placeInArena } from '../../src/graph/slots.js';
 import { iresnet } from '../../src/nets/iresnet.js';
 import { mobileFaceNet } from '../../src/nets/mobilefacenet.js';
@@ -35,6 +36,7 @@ describe('memory of the nets', () => {
     for (const traits of [PROCESSOR, CARD]) {
       for (const precision of ['f32', 'f16'] as const) {
         const { calls } = lower(graph, {
+          lowerings: LOWERINGS,
           traits,
           precision,
           fixedWeights: true,
