@@ -12,6 +12,7 @@ import type { FloatType, KernelCall } from '../src/gpu/kernel_call.js';
 import { profileProgram } from '../src/gpu/profile.js';
 import { Program } from '../src/gpu/program.js';
 import type { Graph } from '../src/graph/graph.js';
+import { convolutionShape, denseShape } from '../src/graph/lowering.js';
 import { conv2dForward } from '../src/kernels/conv2d/forward.js';
 import { convFlops } from '../src/kernels/conv2d/geometry.js';
 import { conv2dGradInput } from '../src/kernels/conv2d/grad_input.js';
@@ -54,26 +55,9 @@ function shapesOf(graph: Graph): Layer[] {
   const found = new Map<string, Layer>();
   for (const node of graph.nodes) {
     if (node.op !== 'conv2d' && node.op !== 'dense') continue;
-    const x = graph.node(node.inputs[0]).shape;
-    const [batch, inHeight, inWidth, inChannels] = x.length === 4 ? x : [x[0], 1, 1, x[1]];
-    const conv = node.op === 'conv2d';
-    const weight = graph.node(node.inputs[1]).shape;
-    const { stride = 1, padding = 0, dilation = 1, groups = 1 } = node.attributes;
-    const shape: Conv2dShape = {
-      batch,
-      inHeight,
-      inWidth,
-      inChannels,
-      outHeight: conv ? node.shape[1] : 1,
-      outWidth: conv ? node.shape[2] : 1,
-      outChannels: weight[0],
-      kernelHeight: conv ? weight[2] : inHeight,
-      kernelWidth: conv ? weight[3] : inWidth,
-      stride,
-      padding,
-      dilation,
-      groups,
-    };
+    const [x, weight] = node.inputs.map((id) => graph.node(id).shape);
+    const shape =
+      node.op === 'conv2d' ? convolutionShape(x, weight, node.shape, node.attributes) : denseShape(x, weight);
     const key = JSON.stringify(shape);
     const known = found.get(key);
     if (known) known.count++;
@@ -137,7 +121,7 @@ async function measure(
   const dx = operand([s.batch, s.inHeight, s.inWidth, s.inChannels]);
   const lists: KernelCall<BufferRange>[][] = [
     conv2dForward({ shape: s, x, weight, activation: 'none', y }, planConv2d(s, gpu.traits), gpu.traits),
-    conv2dGradInput({ shape: s, dy: y, weight, dx, temporary }, gpu.traits),
+    conv2dGradInput({ shape: s, dy: y, weight, dx }, gpu.traits),
     conv2dGradWeight({ shape: s, x, dy: y, dw, temporary }, gpu.traits),
   ];
   const programs = await Promise.all(lists.map((calls) => Program.create(gpu, calls)));

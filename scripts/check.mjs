@@ -1,5 +1,6 @@
-// The checks that are no tests: types of everything, format and lint, import directions and circles, and what
-// publint says of the package, and what a page has to download. They run side by side and every complaint is shown; the status says if any failed.
+// The checks that are no tests: types of everything, format and lint, import directions and circles, what publint says
+// of the package, and what a page has to download. They run side by side and every complaint is shown; the status says
+// if any failed.
 //
 //   node scripts/check.mjs [types] [lint] [imports] [package] [size]     (all by default)
 import { spawn } from 'node:child_process';

@@ -2,8 +2,8 @@
 //
 //   node scripts/demo-web.mjs [--serve] [--port 8080] [--no-weights]
 //
-// Weights are looked up as the command line does it (WFR_WEIGHTS, the project's own, the cache of `wfr weights
-// pull`), written as safetensors and listed with their checksums in weights/index.json. Where there are none, the
+// Weights are looked up as the command line does it (WFR_WEIGHTS, the cache of `wfr weights pull`, the project's
+// own), written as safetensors and listed with their checksums in weights/index.json. Where there are none, the
 // pages ask for a file.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';

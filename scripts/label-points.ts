@@ -10,7 +10,7 @@
  */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Box } from '../src/face/boxes.js';
+import { type Box, calibrate, toSquare } from '../src/face/boxes.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { Model } from '../src/graph/model.js';
 import { readPicture } from '../src/media/decode.node.js';
@@ -56,9 +56,9 @@ async function look(pictures: readonly Picture[], squares: readonly Box[]): Prom
   const { prob, box, points } = await net.run({ x });
   return squares.map((s, i) => {
     const side = s.x2 - s.x1;
-    const d = (k: number) => side * box[4 * i + k];
+    const [d1, d2, d3, d4] = box.subarray(4 * i, 4 * i + 4);
     return {
-      box: { x1: s.x1 + d(0), y1: s.y1 + d(1), x2: s.x2 + d(2), y2: s.y2 + d(3) },
+      box: calibrate(s, [d1, d2, d3, d4], 0),
       score: prob[2 * i + 1],
       points: [0, 1, 2, 3, 4].flatMap((k) => [
         s.x1 + side * points[10 * i + k],
@@ -67,11 +67,6 @@ async function look(pictures: readonly Picture[], squares: readonly Box[]): Prom
     };
   });
 }
-
-const squareOf = ({ x1, y1, x2, y2 }: Box): Box => {
-  const [x, y, half] = [(x1 + x2) / 2, (y1 + y2) / 2, Math.max(x2 - x1, y2 - y1) / 2];
-  return { x1: x - half, y1: y - half, x2: x + half, y2: y + half };
-};
 
 const rows = ['file,x1,y1,x2,y2,score,lex,ley,rex,rey,nx,ny,lmx,lmy,rmx,rmy'];
 for (let at = 0; at < chosen.length; at += BATCH) {
@@ -84,7 +79,7 @@ for (let at = 0; at < chosen.length; at += BATCH) {
   const first = await look(pictures, scaled);
   const second = await look(
     pictures,
-    first.map(({ box }) => squareOf(box)),
+    first.map(({ box }) => toSquare(box)),
   );
   for (const [i, { box, score, points }] of second.entries()) {
     if (score < LEAST_SCORE) continue;

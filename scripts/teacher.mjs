@@ -9,7 +9,7 @@
 // training leaves out. Build first (npm run build). TensorFlow.js's WASM backend is a hundred times faster than its plain one: it
 // is used when the files of @tensorflow/tfjs-backend-wasm 4.22 are in DIR, or in node_modules
 // (npm install --no-save @tensorflow/tfjs-backend-wasm@4.22.0).
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -26,6 +26,7 @@ if (!data || !out) {
 }
 const { listPictures } = await import('../dist/train/data/listing.node.js');
 const { decodePicture } = await import('../dist/media/decode.node.js');
+const { writeAtomically } = await import('../dist/media/files.node.js');
 const { halfBits } = await import('../dist/kernels/packing.js');
 
 const CHIP = 150;
@@ -50,8 +51,7 @@ for (const [i, { file, name }] of pictures.entries()) {
     console.error(`${i + 1} of ${pictures.length}, ${Math.ceil(left / 60_000)} min left`);
   }
 }
-writeFileSync(`${out}.tmp`, npy(pictures.length, rows));
-renameSync(`${out}.tmp`, out);
+await writeAtomically(out, npy(pictures.length, rows));
 
 /** @param {{ width: number, height: number, data: Uint8Array | Uint8ClampedArray }} picture */
 async function describe({ width, height, data: rgba }) {

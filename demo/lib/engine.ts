@@ -14,6 +14,7 @@ import {
   type Weights,
   WfrError,
 } from '../../src/index.js';
+import { digest } from '../../src/weights/fetch.js';
 import { type TrainingRequest, TrainingRun } from './training.js';
 
 export type Role = 'detector' | 'recogniser';
@@ -87,10 +88,7 @@ export class Engine {
 
   /** The file of a net, or the three of an MTCNN, in any format that wfr reads. */
   async loadFiles(files: readonly Uint8Array[]): Promise<LoadedNet> {
-    const sums = await Promise.all(files.map((f) => crypto.subtle.digest('SHA-256', f as BufferSource)));
-    const hash = sums
-      .map((s) => [...new Uint8Array(s)].map((b) => b.toString(16).padStart(2, '0')).join(''))
-      .join();
+    const hash = (await Promise.all(files.map(digest))).join();
     return this.#use(readWeights(files), hash);
   }
 

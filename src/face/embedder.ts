@@ -4,7 +4,7 @@ import type { Executable } from '../graph/executable.js';
 import { Model } from '../graph/model.js';
 import { type ChannelOrder, warpFaces } from '../kernels/picture/warp.js';
 import { unpad } from '../kernels/tensor.js';
-import type { Picture } from '../media/picture.js';
+import { averaged, type Picture } from '../media/picture.js';
 import { type Recogniser, recogniserOf } from '../nets/registry.js';
 import type { Weights } from '../weights/convert.js';
 import { type Affine, invert, type Points, similarity, templateFor } from './align.js';
@@ -171,20 +171,6 @@ export class Embedder {
     this.gpu.destroyBuffer(this.maps.buffer);
     await this.model.destroy();
   }
-}
-
-/** The mean of each block of `by` × `by` pixels. */
-function averaged({ width, height, data }: Picture, by: number): Picture {
-  const [w, h] = [Math.floor(width / by), Math.floor(height / by)];
-  const out = new Uint8ClampedArray(w * h * 4);
-  for (let i = 0; i < out.length; i++) {
-    const [k, x, y] = [i % 4, (i >> 2) % w, Math.floor((i >> 2) / w)];
-    let sum = 0;
-    for (let v = y * by; v < (y + 1) * by; v++)
-      for (let u = x * by; u < (x + 1) * by; u++) sum += data[(v * width + u) * 4 + k];
-    out[i] = sum / (by * by);
-  }
-  return { width: w, height: h, data: out };
 }
 
 /** Copies the middle of a picture into rows `top` … `top` + height of a sheet. */

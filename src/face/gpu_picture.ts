@@ -69,14 +69,19 @@ export class GpuPicture {
       rest.set(frame.data.subarray(whole));
       gpu.write(yuv.buffer, whole, rest);
     }
-    const program = await Program.create(
-      gpu,
-      yuvToPicture(yuv, ref, frame, rotation, yuvCoefficients(matrix)),
-    );
-    await gpu.runAndRead((encoder) => program.record(encoder), []);
-    program.destroy();
-    gpu.destroyBuffer(yuv.buffer);
-    return new GpuPicture(gpu, { ref, width, height }, 1);
+    try {
+      const calls = yuvToPicture(yuv, ref, frame, rotation, yuvCoefficients(matrix));
+      const program = await Program.create(gpu, calls);
+      // What reads the picture comes after this in the queue, so nobody need wait; buffers may go once submitted.
+      gpu.submit((encoder) => program.record(encoder));
+      program.destroy();
+      return new GpuPicture(gpu, { ref, width, height }, 1);
+    } catch (error) {
+      gpu.destroyBuffer(ref.buffer);
+      throw error;
+    } finally {
+      gpu.destroyBuffer(yuv.buffer);
+    }
   }
 
   /**

@@ -159,6 +159,14 @@ export class Gpu {
     buffer.destroy();
   }
 
+  /** Records work and submits it, without waiting for it. */
+  submit(record: (encoder: GPUCommandEncoder) => void): void {
+    this.check();
+    const encoder = this.device.createCommandEncoder();
+    record(encoder);
+    this.device.queue.submit([encoder.finish()]);
+  }
+
   /**
    * Records work, submits it once and reads ranges back.
    * @param record what to record before the copies; may be empty.
@@ -172,14 +180,14 @@ export class Gpu {
     this.check();
     const total = ranges.reduce((sum, r) => sum + r.size, 0);
     const staging = total > 0 ? this.#takeStaging(total) : undefined;
-    const encoder = this.device.createCommandEncoder();
-    record(encoder);
     let at = 0;
-    for (const r of ranges) {
-      encoder.copyBufferToBuffer(r.buffer, r.offset, staging!, at, r.size);
-      at += r.size;
-    }
-    this.device.queue.submit([encoder.finish()]);
+    this.submit((encoder) => {
+      record(encoder);
+      for (const r of ranges) {
+        encoder.copyBufferToBuffer(r.buffer, r.offset, staging!, at, r.size);
+        at += r.size;
+      }
+    });
     if (!staging) {
       await this.device.queue.onSubmittedWorkDone();
       this.check();

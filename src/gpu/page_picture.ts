@@ -103,13 +103,13 @@ export async function importPagePicture(gpu: Gpu, picture: PagePicture, target: 
         { binding: 1, resource: { buffer: target } },
       ],
     });
-    const encoder = gpu.device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(Math.ceil(width / TILE), Math.ceil(height / TILE));
-    pass.end();
-    gpu.device.queue.submit([encoder.finish()]);
+    gpu.submit((encoder) => {
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(Math.ceil(width / TILE), Math.ceil(height / TILE));
+      pass.end();
+    });
   } catch (error) {
     if ((error as Error).name === 'SecurityError') throw forbidden();
     gpu.write(target, 0, pixelsOf(picture, width, height));

@@ -39,8 +39,8 @@ const linear =
   };
 
 /**
- * The gradient of every op: given dL/dy, dL/d(each input). An op that is not here (input, parameter, labels)
- * stops the gradient.
+ * The gradient of every op: given dL/dy, dL/d(each input). Nodes without inputs
+ * (input, parameter) stop it; any other op that is not here is an error.
  */
 const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
   conv2d: linear('conv2dGradInput', 'conv2dGradWeight'),

@@ -31,7 +31,6 @@ const gradInput =
         dy: c.operand(n.inputs[0]),
         weight: c.parameter(n.inputs[1], 'f32'),
         dx: c.operand(n.id),
-        temporary: c.temporary,
       },
       c.traits,
     );

@@ -1,7 +1,7 @@
 import { WfrError } from '../gpu/errors.js';
 import type { Gpu } from '../gpu/gpu.js';
 import { STEP_WORDS, WORD } from '../kernels/optimizer/step_words.js';
-import type { OptimizerConfig } from '../kernels/optimizer/update.js';
+import { momentsOf, type OptimizerConfig } from '../kernels/optimizer/update.js';
 import { pack, unpack } from '../kernels/packing.js';
 import { FlatLayout, type GroupingOptions } from './flat_layout.js';
 import type { Graph } from './graph.js';
@@ -15,13 +15,12 @@ export interface TrainableOptions extends GroupingOptions {
 
 /** The flat buffers of a set of parameters and their bytes. */
 export function flatBuffers(layout: FlatLayout, o: TrainableOptions): Record<string, number> {
-  const moments = o.optimizer.kind === 'adamw' ? 2 : o.optimizer.momentum > 0 ? 1 : 0;
   const sizes: Record<string, number> = {
     weights: layout.bytes,
     gradients: layout.gradientBytes,
     step: STEP_WORDS * 4,
   };
-  for (let k = 0; k < moments; k++) sizes[`moment${k}`] = layout.trainedBytes;
+  for (let k = 0; k < momentsOf(o.optimizer); k++) sizes[`moment${k}`] = layout.trainedBytes;
   if (o.ema !== undefined) sizes.ema = layout.trainedBytes;
   return sizes;
 }

@@ -5,7 +5,12 @@ import { checkFinite } from '../kernels/anomaly/check.js';
 import { castWeight } from '../kernels/optimizer/cast.js';
 import { decideStep, NORM_PARTS, squareSums } from '../kernels/optimizer/norm.js';
 import { STEP_WORDS } from '../kernels/optimizer/step_words.js';
-import { accumulateGradients, optimizerUpdate, runningUpdate } from '../kernels/optimizer/update.js';
+import {
+  accumulateGradients,
+  momentsOf,
+  optimizerUpdate,
+  runningUpdate,
+} from '../kernels/optimizer/update.js';
 import { quads } from '../kernels/tensor.js';
 import type { FlatLayout } from './flat_layout.js';
 import { fuseTraining } from './fuse_training.js';
@@ -134,7 +139,7 @@ export function lowerTraining(
 
   const accumulate = options.accumulate ?? 1;
   if (accumulate > 1) own.set('accumulated', trainedBytes);
-  const source_ = accumulate > 1 ? 'accumulated' : 'gradients';
+  const summed = accumulate > 1 ? 'accumulated' : 'gradients';
   if (accumulate > 1)
     for (const [offset, bytes] of pieces(0, trainedBytes)) {
       const sum = flat('accumulated', offset, bytes);
@@ -165,7 +170,7 @@ export function lowerTraining(
       calls.push(
         ...squareSums({
           length: bytes / 4,
-          gradients: flat(source_, offset, bytes),
+          gradients: flat(summed, offset, bytes),
           parts: parts!,
           first: k * NORM_PARTS,
         }),
@@ -174,7 +179,7 @@ export function lowerTraining(
   }
   const partCount = ranges.length * NORM_PARTS;
   calls.push(...decideStep({ step, parts, partCount }, { clipNorm: options.clipNorm, dynamic }));
-  const moments = trainable.optimizer.kind === 'adamw' ? 2 : trainable.optimizer.momentum > 0 ? 1 : 0;
+  const moments = momentsOf(trainable.optimizer);
   for (const decay of [true, false]) {
     const range = decay ? pieces(0, layout.ends.decay) : pieces(layout.ends.decay, trainedBytes);
     for (const [offset, bytes] of range) {
@@ -184,7 +189,7 @@ export function lowerTraining(
           {
             length: bytes / 4,
             weights: at('weights'),
-            gradients: at(source_),
+            gradients: at(summed),
             moments: Array.from({ length: moments }, (_, k) => at(`moment${k}`)),
             ema: trainable.ema === undefined ? undefined : at('ema'),
             step,

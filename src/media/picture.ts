@@ -36,3 +36,18 @@ export function applyOrientation(picture: Picture, orientation: number): Picture
   }
   return { width, height, data: new Uint8Array(out.buffer) };
 }
+
+/** The mean of each block of `by` × `by` pixels; what is left over at the right and below is dropped. */
+export function averaged(picture: Picture, by: number): Picture {
+  if (by === 1) return picture;
+  const [width, height] = [Math.floor(picture.width / by), Math.floor(picture.height / by)];
+  const data = new Uint8ClampedArray(width * height * 4);
+  for (let i = 0; i < data.length; i++) {
+    const [k, x, y] = [i % 4, (i >> 2) % width, Math.floor((i >> 2) / width)];
+    let sum = 0;
+    for (let v = y * by; v < (y + 1) * by; v++)
+      for (let u = x * by; u < (x + 1) * by; u++) sum += picture.data[(v * picture.width + u) * 4 + k];
+    data[i] = sum / (by * by);
+  }
+  return { width, height, data };
+}

@@ -101,8 +101,6 @@ export class DivergedError extends WfrError {}
  */
 export class Trainer {
   #step = 0;
-  /** Updates that the GPU left out because a gradient was not finite. */
-  #skipped = 0;
 
   private constructor(
     private readonly gpu: Gpu,
@@ -214,7 +212,8 @@ export class Trainer {
         if (!Number.isFinite(report.loss)) throw await this.#diverged(batch);
         micro.push(report);
         // A NaN may die in a max() before it reaches the loss, but not before the gradients.
-        if (k === accumulate - 1 && (await this.#skippedMore())) throw await this.#diverged(batch);
+        if (k === accumulate - 1 && (await this.compiled.status()).skipped > 0)
+          throw await this.#diverged(batch);
       }
       this.#step++;
       const now = performance.now();
@@ -269,14 +268,6 @@ export class Trainer {
       ...identityFigures(out.identityRows, batch.labels),
       ...distillFigures(out.distillRows),
     };
-  }
-
-  /** Whether the last update was left out; under a dynamic loss scale that is in order now and then. */
-  async #skippedMore(): Promise<boolean> {
-    const { skipped, lossScale } = await this.compiled.status();
-    const isMore = skipped > this.#skipped && lossScale === 1;
-    this.#skipped = skipped;
-    return isMore;
   }
 
   /** Goes back to the last checkpoint and repeats its steps while watching every layer. */

@@ -152,7 +152,8 @@ async function openCache(name: string): Promise<Cache | undefined> {
   }
 }
 
-async function digest(bytes: Uint8Array): Promise<string> {
+/** SHA-256 in hexadecimal. */
+export async function digest(bytes: Uint8Array): Promise<string> {
   if (!globalThis.crypto?.subtle)
     throw new WeightsError('A checksum can only be checked in a page served over https or from localhost.');
   const sum = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes as BufferSource));

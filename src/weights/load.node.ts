@@ -14,7 +14,7 @@ export type Role = 'detector' | 'recogniser';
 export interface LoadedWeights extends Weights {
   /** Files they were read from. */
   files: string[];
-  /** Where they were found: option, WFR_WEIGHTS, project or cache. */
+  /** Where they were found: option, WFR_WEIGHTS, cache or project. */
   place: string;
   /** SHA-256 of the files' bytes, for cache keys. */
   hash: string;

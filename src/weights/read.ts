@@ -10,46 +10,54 @@ import { looksLikeOnnx, ownState, readOnnx } from './onnx/read.js';
 import type { StateDict, WeightTensor } from './state_dict.js';
 
 /** Decodes a file in any known format, by its first bytes, to names and tensors. */
-export function readStateDict(bytes: Uint8Array): StateDict {
-  if (looksLikeSafetensors(bytes)) return readSafetensors(bytes).state;
+export const readStateDict = (bytes: Uint8Array): StateDict => decode(bytes).state;
+
+/** Reads one file, or the three files of an MTCNN, converting public layouts to this project's names. */
+export function readWeights(files: readonly Uint8Array[]): Weights {
+  const decoded = files.map(decode);
+  const own = decoded.map((d) => d.own?.());
+  if (own.length > 0 && own.every((w) => w?.metadata.net === 'mtcnn')) return joinMtcnn(own as Weights[]);
+  if (own.length === 1 && own[0]) return own[0];
+  return convert(decoded.map((d) => d.state));
+}
+
+interface Decoded {
+  state: StateDict;
+  /** What this project wrote, by the metadata in it; undefined for files from elsewhere. */
+  own?(): Weights | undefined;
+}
+
+function decode(bytes: Uint8Array): Decoded {
+  if (looksLikeSafetensors(bytes)) {
+    const { state, metadata } = readSafetensors(bytes);
+    return { state, own: () => withMetadata(metadata, () => state) };
+  }
   if (looksLikeZip(bytes) || looksLikeLegacyTorch(bytes)) {
     const state = findStateDict(readTorch(bytes));
     if (!state) throw new WeightsError('The checkpoint holds no dict of tensors.');
-    return state;
+    return { state };
   }
   if (looksLikeNpy(bytes)) {
     const content = readNpy(bytes);
     const object = 'object' in content ? content.object : undefined;
     if (!(object instanceof Map))
       throw new WeightsError('The .npy file holds an array, not a dict of arrays.');
-    return new Map([...object].map(([name, tensor]) => [text(name), tensor as WeightTensor]));
+    return { state: new Map([...object].map(([name, tensor]) => [text(name), tensor as WeightTensor])) };
   }
-  if (looksLikeMxnet(bytes)) return readMxnet(bytes);
-  if (looksLikeOnnx(bytes)) return readOnnx(bytes).state;
+  if (looksLikeMxnet(bytes)) return { state: readMxnet(bytes) };
+  if (looksLikeOnnx(bytes)) {
+    const { state, metadata } = readOnnx(bytes);
+    return { state, own: () => withMetadata(metadata, () => ownState(state)) };
+  }
   throw new WeightsError(
     'Not a weights file of a known format (safetensors, PyTorch, npy with a dict, MXNet params, ONNX).',
   );
 }
 
-/** Reads one file, or the three files of an MTCNN, converting public layouts to this project's names. */
-export function readWeights(files: readonly Uint8Array[]): Weights {
-  const own = files.map(readOwn);
-  if (own.length > 0 && own.every((w) => w?.metadata.net === 'mtcnn')) return joinMtcnn(own as Weights[]);
-  if (own.length === 1 && own[0]) return own[0];
-  return convert(files.map(readStateDict));
-}
-
-/** What this project wrote, by the metadata in it; undefined for files from elsewhere. */
-function readOwn(bytes: Uint8Array): Weights | undefined {
-  if (looksLikeSafetensors(bytes)) {
-    const { state, metadata } = readSafetensors(bytes);
-    const known = metadataFromStrings(metadata);
-    return known && { state, metadata: known };
-  }
-  if (looksLikeOnnx(bytes)) {
-    const { state, metadata } = readOnnx(bytes);
-    const known = metadataFromStrings(metadata);
-    return known && { state: ownState(state), metadata: known };
-  }
-  return undefined;
+function withMetadata(
+  strings: Parameters<typeof metadataFromStrings>[0],
+  state: () => StateDict,
+): Weights | undefined {
+  const metadata = metadataFromStrings(strings);
+  return metadata && { state: state(), metadata };
 }

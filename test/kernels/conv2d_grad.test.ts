@@ -127,7 +127,6 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
           dy: dyOperand,
           weight: buffers.bytes(pack(w, wShapeOf(s), layoutOf(s)).data),
           dx,
-          temporary,
         },
         traits,
       ),

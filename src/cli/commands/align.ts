@@ -45,10 +45,10 @@ export function define(command: Command): void {
 async function align(args: string[], flags: Flags): Promise<void> {
   await withSession(flags, (session) =>
     interruptible(async (signal) => {
-      const { files } = await expandInputs(args);
-      const target = targetsBelow(flags.out, files, () => '.png');
+      const inputs = await expandInputs(args);
+      const target = targetsBelow(flags.out, inputs.files, () => '.png');
       const detector = await session.detector();
-      const run = await forEachPicture(args, { jobs: flags.jobs, signal }, async (picture, input) => {
+      const run = await forEachPicture(inputs, { jobs: flags.jobs, signal }, async (picture, input) => {
         const main = mainFace(
           await detector.detect(picture, { minFace: flags.minFace }),
           picture.width,

@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
 import { NETS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
@@ -24,7 +24,7 @@ interface Flags extends GpuFlags {
   validate?: number;
   mineEvery: number;
   mineFace: number;
-  onetAfter: string;
+  onetAfter: 'rnet' | 'pnet';
   only: string[];
   f16?: boolean;
   title?: string;
@@ -50,18 +50,21 @@ export function define(command: Command): void {
       NETS.map((n) => STAGES[n].steps),
     )
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
-    .option('--min-face <px>', 'smallest face that mining and validation look for', integerIn(12, 1000), 20)
+    .option('--min-face <px>', 'smallest face that validation looks for', integerIn(12, 1000), 20)
     .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
     .option('--mine-face <px>', 'smallest face that mining looks for', integerIn(12, 1000), 20)
-    .option(
-      '--onet-after <net>',
-      'whose proposals O-Net learns from: rnet, or pnet, which needs no R-Net',
-      'rnet',
+    .addOption(
+      new Option(
+        '--onet-after <net>',
+        'whose proposals O-Net learns from: rnet, or pnet, which needs no R-Net',
+      )
+        .choices(['rnet', 'pnet'])
+        .default('rnet'),
     )
     .option(
       '--only <net>',
       'train only pnet, rnet or onet, e.g. R- and O-Net side by side; may be repeated',
-      collect,
+      netsOf,
       [],
     )
     .option('--validate <n>', 'held-out pictures to look at after each net (default: all)', integerIn(0, 1e6))
@@ -79,6 +82,11 @@ export function define(command: Command): void {
       'the same, cut off before',
     ],
   ]);
+}
+
+function netsOf(text: string, before: readonly string[]): string[] {
+  if (!NETS.some((net) => net === text)) throw new InvalidArgumentError(`Give one of ${NETS.join(', ')}.`);
+  return collect(text, before);
 }
 
 function stepsOf(text: string): number[] {
@@ -122,7 +130,7 @@ async function train(flags: Flags): Promise<void> {
           minFace: flags.minFace,
           mineEvery: flags.mineEvery,
           mineFace: flags.mineFace,
-          onetAfter: flags.onetAfter === 'pnet' ? 'pnet' : 'rnet',
+          onetAfter: flags.onetAfter,
           nets: flags.only.length > 0 ? NETS.filter((n) => flags.only.includes(n)) : undefined,
           mask,
           saveEvery: flags.saveEvery,

@@ -1,12 +1,15 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { ffmpegAdvice, ffmpegPath } from '../../media/video/ffmpeg.node.js';
 import type { Finding } from './report.js';
 
-/** Whether a video can be read and written: the version of ffmpeg on the PATH. */
+/** Whether a video can be read and written: the version of ffmpeg. */
 export async function examineFfmpeg(): Promise<Finding> {
   const name = 'ffmpeg';
   try {
-    const { stdout } = await promisify(execFile)('ffmpeg', ['-hide_banner', '-version'], { timeout: 10_000 });
+    const { stdout } = await promisify(execFile)(ffmpegPath(), ['-hide_banner', '-version'], {
+      timeout: 10_000,
+    });
     return { name, state: 'ok', value: /ffmpeg version (\S+)/.exec(stdout)?.[1] ?? 'unknown version' };
   } catch (error) {
     const absent = (error as NodeJS.ErrnoException).code === 'ENOENT';
@@ -19,12 +22,6 @@ export async function examineFfmpeg(): Promise<Finding> {
       advice: ffmpegAdvice(process.platform),
     };
   }
-}
-
-function ffmpegAdvice(platform: string): string {
-  if (platform === 'darwin') return 'brew install ffmpeg';
-  if (platform === 'win32') return 'winget install ffmpeg';
-  return 'sudo apt-get install ffmpeg   (Fedora: dnf, Arch: pacman, openSUSE: zypper)';
 }
 
 /** Whether the picture library's native part loads on this machine. */

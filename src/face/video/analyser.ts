@@ -3,7 +3,7 @@
  * cut; a frame is handed on a little later, when it is known where its faces were found next, so that boxes between are
  * interpolated, gaps are bridged and a name is there from a face's first frame. How many frames wait is bounded.
  */
-import type { Picture } from '../../media/picture.js';
+import { averaged, type Picture } from '../../media/picture.js';
 import { displayed, toPicture } from '../../media/video/i420.js';
 import type { TimedFrame } from '../../media/video/types.js';
 import type { Box } from '../boxes.js';
@@ -211,22 +211,5 @@ function portraitOf(frame: TimedFrame, box: Box, { matrix, rotation }: FrameView
   const height = Math.min(side, size.height - y);
   if (width < 2 || height < 2) return undefined;
   const whole = toPicture(frame, { x, y, width, height }, matrix, rotation);
-  return shrink(whole, Math.max(1, Math.ceil(Math.max(whole.width, whole.height) / PORTRAIT)));
-}
-
-/** Means of blocks of `by`×`by` pixels. */
-function shrink(picture: Picture, by: number): Picture {
-  if (by === 1) return picture;
-  const width = Math.floor(picture.width / by);
-  const height = Math.floor(picture.height / by);
-  const data = new Uint8ClampedArray(width * height * 4);
-  for (let i = 0; i < data.length; i++) {
-    const [c, column, row] = [i & 3, (i >> 2) % width, Math.floor(i / 4 / width)];
-    let sum = 0;
-    for (let v = 0; v < by; v++)
-      for (let u = 0; u < by; u++)
-        sum += picture.data[((row * by + v) * picture.width + column * by + u) * 4 + c];
-    data[i] = sum / (by * by);
-  }
-  return { width, height, data };
+  return averaged(whole, Math.max(1, Math.ceil(Math.max(whole.width, whole.height) / PORTRAIT)));
 }

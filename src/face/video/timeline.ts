@@ -1,4 +1,5 @@
 /** Who appears when, as one self-contained HTML page: a row a person, a bar an appearance, portraits on them. */
+import { escapeHtml } from '../verification/charts.js';
 import type { Person } from './appearances.js';
 
 export interface TimelineOptions {
@@ -9,8 +10,6 @@ export interface TimelineOptions {
   /** A portrait as a data URL. */
   portrait: (person: Person, appearance: number) => string | undefined;
 }
-
-const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`);
 
 /** 75.3 → `1:15.3` */
 export function clock(seconds: number): string {
@@ -37,7 +36,7 @@ export function timelineHtml(people: readonly Person[], options: TimelineOptions
       0,
     );
     const image = options.portrait(person, best);
-    return `<tr><th>${image ? `<img src="${image}" alt="">` : ''}<span>${escaped(person.name)}<small>${clock(person.seconds)} in ${person.appearances.length} ${person.appearances.length === 1 ? 'part' : 'parts'}</small></span></th>
+    return `<tr><th>${image ? `<img src="${image}" alt="">` : ''}<span>${escapeHtml(person.name)}<small>${clock(person.seconds)} in ${person.appearances.length} ${person.appearances.length === 1 ? 'part' : 'parts'}</small></span></th>
 <td><div class="line">${bars.join('')}</div></td></tr>`;
   });
   const marks = Array.from({ length: 6 }, (_, i) => {
@@ -46,7 +45,7 @@ export function timelineHtml(people: readonly Person[], options: TimelineOptions
   });
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escaped(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>
 :root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
 body { margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
@@ -62,7 +61,7 @@ small { display: block; font-weight: 400; opacity: .7 }
 .marks { position: relative; height: 1.4rem }
 .marks span { position: absolute; transform: translateX(-50%); opacity: .7; font-size: .8rem }
 </style></head><body>
-<h1>${escaped(title)}</h1>
+<h1>${escapeHtml(title)}</h1>
 <p>${clock(seconds)} long, ${people.length} ${people.length === 1 ? 'person' : 'people'}</p>
 <table>
 ${rows.join('\n')}

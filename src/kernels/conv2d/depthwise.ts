@@ -13,9 +13,8 @@ import { f32, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, eachItem, grid, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
+import { range } from './subgroup.js';
 import type { Conv2dCall } from './types.js';
-
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 const weightOf = <B>(call: Conv2dCall<B>) => ({
   name: 'weight',

@@ -125,7 +125,7 @@ export function gradInputDepthwiseStrip<B>(
       .map((r) => `${to}${r} = ${from === '' ? 'vec4<f32>(0.0)' : `${from}${r}`};`)
       .join(' ');
   // Stride 1: row t of dy ends row t − p of dx (a), goes on with the next (b) and begins the one after (c).
-  // Stride 2: it ends row 2t − p (a), is all of row 2t + 1 − p, and begins row 2t + 2 − p (b).
+  // Stride 2: it ends row 2t − p (a), is all of row 2t + 1 − p (b), and begins row 2t + 2 − p (c).
   const step =
     stride === 1
       ? `    ${add('a', 0)} ${add('b', 1)} ${add('c', 2)}

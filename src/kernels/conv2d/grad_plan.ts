@@ -3,6 +3,7 @@ import { ceilDiv, quads } from '../tensor.js';
 import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
+import { hasFixedSubgroups, isDepthwise, lanesOf } from './plan.js';
 import type { SubgroupTile } from './subgroup.js';
 import { fillsTile, TILE } from './tiled.js';
 import type { Conv2dShape } from './types.js';
@@ -30,13 +31,8 @@ export type GradWeightPlan = SplitPlan &
     | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' }
   );
 
-const isDepthwise = (s: Conv2dShape) =>
-  s.groups > 1 && s.groups === s.inChannels && s.groups === s.outChannels;
 const isStrip = (s: Conv2dShape) =>
   s.kernelHeight === 3 && s.kernelWidth === 3 && s.dilation === 1 && s.stride <= 2 && s.padding <= 2;
-const hasFixedSubgroups = (t: DeviceTraits) =>
-  t.kind === 'cpu' && t.subgroupSize >= 4 && t.subgroupSize <= 16;
-const lanesOf = (t: DeviceTraits) => (t.kind === 'cpu' ? Math.max(t.subgroupSize, 8) : 64);
 
 /** Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is. */
 export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPlan {
@@ -81,7 +77,7 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
       const wanted = ceilDiv(invocations, taps * quads(s.outChannels));
       return { variant: 'depthwise', ...split(taps, pixels, wanted, 16) };
     }
-    const wide = { columns: s.stride === 1 ? 2 : 2, rows: cpu ? s.outHeight : 16, size: lanesOf(traits) };
+    const wide = { columns: 2, rows: cpu ? s.outHeight : 16, size: lanesOf(traits) };
     const units = s.batch * ceilDiv(s.outHeight, wide.rows) * ceilDiv(s.outWidth, wide.columns);
     const wanted = ceilDiv(invocations, quads(s.outChannels));
     return { variant: 'strip', tile: wide, ...split(taps, units, wanted, 1) };

@@ -12,7 +12,6 @@ export interface GradInputCall<B> {
   /** Packed `f32`, layout conv, depthwise, grouped or dense. */
   weight: B;
   dx: Operand<B>;
-  temporary: Temporary<B>;
 }
 
 /** dw = dL/dweight from x and dy = dL/dy. */

@@ -15,15 +15,23 @@ export interface PlanOptions {
 /** Bytes of Winograd's intermediates at a time: what a processor's outer cache holds beside the weights. */
 const WINOGRAD_CHUNK = 2 ** 23;
 
+export const isDepthwise = (s: Conv2dShape): boolean =>
+  s.groups > 1 && s.groups === s.inChannels && s.groups === s.outChannels;
+/** A workgroup of one subgroup is known to be that: software adapters. */
+export const hasFixedSubgroups = (t: DeviceTraits): boolean =>
+  t.kind === 'cpu' && t.subgroupSize >= 4 && t.subgroupSize <= 16;
+/** Invocations of a workgroup where nothing is shared in it. */
+export const lanesOf = (t: DeviceTraits): number => (t.kind === 'cpu' ? Math.max(t.subgroupSize, 8) : 64);
+
 /** Picks variant, weight packing and tile for a shape on a device. */
 export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOptions = {}): Conv2dPlan {
   if (s.groups > 1) {
-    if (s.groups === s.inChannels && s.groups === s.outChannels) {
+    if (isDepthwise(s)) {
       return { variant: 'depthwise', packing: 'f32', tile: depthwiseTile(s, traits) };
     }
     return { variant: 'grouped', packing: 'f32', tile: {} };
   }
-  if (traits.kind === 'cpu' && traits.subgroupSize >= 4 && traits.subgroupSize <= 16) {
+  if (hasFixedSubgroups(traits)) {
     const half = options.precision === 'f16';
     if (options.fixedWeights && winogradPays(s)) {
       const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
@@ -47,7 +55,7 @@ function depthwiseTile(s: Conv2dShape, traits: DeviceTraits): Readonly<Record<st
     return { run: Math.min(4, s.outWidth) };
   // A processor needs a few hundred invocations, a card tens of thousands.
   const cpu = traits.kind === 'cpu';
-  return { columns: 2, rows: cpu ? s.outHeight : 4, size: cpu ? Math.max(traits.subgroupSize, 8) : 64 };
+  return { columns: 2, rows: cpu ? s.outHeight : 4, size: lanesOf(traits) };
 }
 
 /** Cycles of lavapipe, measured: a loaded number of eight lanes, a quad broadcast, a vector multiply-add. */

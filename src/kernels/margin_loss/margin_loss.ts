@@ -274,9 +274,7 @@ export function marginLossBackward<B>(
       throughNorm(chunk, dWeights[k], dimension),
     );
     const share = sum || !last ? temporary(dUnit.shape, 'f32') : dUnit;
-    calls.push(
-      ...conv2dGradInput({ shape, dy: chunk.logits, weight: chunk.weight, dx: share, temporary }, traits),
-    );
+    calls.push(...conv2dGradInput({ shape, dy: chunk.logits, weight: chunk.weight, dx: share }, traits));
     if (sum) {
       const next = last ? dUnit : temporary(dUnit.shape, 'f32');
       calls.push(...add(sum, share, next));

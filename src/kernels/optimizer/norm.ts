@@ -39,7 +39,7 @@ export interface Decision {
 }
 
 /** Good steps after which the scale doubles. */
-export const SCALE_INTERVAL = 2000;
+const SCALE_INTERVAL = 2000;
 
 /** Counts the step, or skips it; leaves factor, norm and flag in the step's words. `parts` where the norm is needed. */
 export function decideStep<B>(c: { step: B; parts?: B; partCount: number }, d: Decision): KernelCall<B>[] {

@@ -26,5 +26,3 @@ export const WORD = {
 } as const;
 
 export const STEP_WORDS = 16;
-/** Where the part that belongs to the GPU begins. */
-export const FIRST_STATE_WORD = 4;

@@ -17,6 +17,9 @@ export type OptimizerConfig =
   | { kind: 'sgd'; momentum: number; nesterov?: boolean; weightDecay: number }
   | { kind: 'adamw'; beta1: number; beta2: number; eps: number; weightDecay: number };
 
+/** How many numbers the optimiser keeps for each weight. */
+export const momentsOf = (o: OptimizerConfig): number => (o.kind === 'adamw' ? 2 : o.momentum > 0 ? 1 : 0);
+
 export interface Update<B> {
   /** Elements, a multiple of 4. */
   length: number;

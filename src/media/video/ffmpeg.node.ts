@@ -15,16 +15,23 @@ export interface Ffmpeg {
   passthrough: readonly [string, string];
 }
 
+/** The one named by `$WFR_FFMPEG`, else the one on the path. */
+export const ffmpegPath = (): string => process.env.WFR_FFMPEG || 'ffmpeg';
+
+/** How to install it, by platform. */
 const INSTALL: Partial<Record<NodeJS.Platform, string>> = {
   linux: 'apt-get install ffmpeg, dnf install ffmpeg, pacman -S ffmpeg, or what your distribution calls it',
   darwin: 'brew install ffmpeg',
   win32: 'winget install ffmpeg',
 };
 
+export const ffmpegAdvice = (platform: NodeJS.Platform): string =>
+  INSTALL[platform] ?? 'see https://ffmpeg.org';
+
 let found: Promise<Ffmpeg> | undefined;
 
 /**
- * Finds ffmpeg: `$WFR_FFMPEG`, else the one on the path.
+ * Finds ffmpeg and what it can do, once a process.
  * @throws MediaError that tells how to install it.
  */
 export function findFfmpeg(): Promise<Ffmpeg> {
@@ -33,7 +40,7 @@ export function findFfmpeg(): Promise<Ffmpeg> {
 }
 
 async function look(): Promise<Ffmpeg> {
-  const path = process.env.WFR_FFMPEG || 'ffmpeg';
+  const path = ffmpegPath();
   try {
     const [version, encoders] = await Promise.all([
       run(path, ['-hide_banner', '-version']),
@@ -53,7 +60,7 @@ async function look(): Promise<Ffmpeg> {
     const given = process.env.WFR_FFMPEG ? ` ($WFR_FFMPEG is ${process.env.WFR_FFMPEG})` : '';
     throw new MediaError(
       code === 'ENOENT'
-        ? `Videos need ffmpeg, which was not found${given}. Install it: ${INSTALL[process.platform] ?? 'see https://ffmpeg.org'}.`
+        ? `Videos need ffmpeg, which was not found${given}. Install it: ${ffmpegAdvice(process.platform)}.`
         : `ffmpeg${given} does not run: ${message.split('\n')[0]}`,
     );
   }

@@ -24,12 +24,12 @@ const BASIS = Array.from({ length: 8 }, (_, u) =>
 /** @param pixels RGB, side × side × 3, changed in place. */
 export function jpegArtefacts(pixels: Float32Array, side: number, quality: number): void {
   const scale = quality < 50 ? 50 / quality : 2 - quality / 50;
-  const step = (table: readonly number[], i: number) => Math.max(1, Math.round((table[i] ?? 99) * scale));
   const block = new Float32Array(64);
   const half = new Float32Array(64);
   const planes = toYcc(pixels, side);
   planes.forEach((plane, p) => {
     const table = p === 0 ? LUMA : CHROMA;
+    const steps = Array.from({ length: 64 }, (_, i) => Math.max(1, Math.round((table[i] ?? 99) * scale)));
     for (let by = 0; by < side; by += 8) {
       for (let bx = 0; bx < side; bx += 8) {
         for (let i = 0; i < 64; i++) {
@@ -37,7 +37,7 @@ export function jpegArtefacts(pixels: Float32Array, side: number, quality: numbe
           block[i] = plane[y * side + Math.min(side - 1, bx + (i & 7))];
         }
         transform(block, half, (u, x) => BASIS[u][x]);
-        for (let i = 0; i < 64; i++) block[i] = Math.round(block[i] / step(table, i)) * step(table, i);
+        for (let i = 0; i < 64; i++) block[i] = Math.round(block[i] / steps[i]) * steps[i];
         transform(block, half, (x, u) => BASIS[u][x]);
         for (let i = 0; i < 64; i++) {
           const [y, x] = [by + (i >> 3), bx + (i & 7)];

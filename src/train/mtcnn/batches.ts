@@ -12,7 +12,7 @@ export interface Samples {
   pixels: Uint8Array;
 }
 
-/** Share of a batch that comes from each kind, in the order negatives, positives, parts, landmarks alone. */
+/** Share of a batch that comes from each kind, in the order negatives, positives, all others. */
 export const SHARES: Record<MtcnnNet, readonly number[]> = {
   pnet: [3, 1, 1],
   rnet: [3, 1, 1],

@@ -1,5 +1,5 @@
 /**
- * Samples of one net packed in one file, so that epochs read no pictures: a line of JSON {size, count, kinds}, then for
+ * Samples of one net packed in one file, so that epochs read no pictures: a line of JSON {format, size, count}, then for
  * each sample its 14 f32 targets (box, points), its task bits (u8) and its pixels (u8, size × size × 3), as three arrays.
  */
 import { existsSync } from 'node:fs';
