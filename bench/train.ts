@@ -1,17 +1,17 @@
 // npx tsx bench/train.ts [--net mobilefacenet,iresnet50] [--batch 1,8,16,32] [--size 112] [--runs 5]
-//                        [--precision f16] [--recompute] [--memory 3]
+//                        [--precision f16] [--recompute] [--memory 3] [--kernels]
 //
 // One JSON line a net and batch: a whole training step (forward, cross-entropy over 100 classes, backward, SGD with momentum)
 // in milliseconds, pictures/s, GFLOP/s and memory, beside the device's rate of multiply-adds in the same run; then,
 // where the adapter has timestamp queries, one line with the shares of forward convolutions, input gradients, weight
-// gradients, batch norm, optimiser and the rest. A batch that would take more than --memory GB is left out and said so.
+// gradients, batch norm, optimiser and the rest; with --kernels also one line a kind of kernel. A batch that would take more than --memory GB is left out and said so.
 //
 // Random weights and pictures: they cost what trained ones do. `cpu_ms` is the processor time of this process for a
 // step, driver included: on a software adapter it tells the work apart from how busy the machine is with other things.
 import { parseArgs } from 'node:util';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType } from '../src/gpu/kernel_call.js';
-import { profileProgram } from '../src/gpu/profile.js';
+import { type KernelTime, profileProgram } from '../src/gpu/profile.js';
 import type { Graph } from '../src/graph/graph.js';
 import { TrainableParameters } from '../src/graph/trainable.js';
 import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/training.js';
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     precision: { type: 'string', default: 'f32' },
     recompute: { type: 'boolean', default: false },
     memory: { type: 'string', default: '3' },
+    kernels: { type: 'boolean', default: false },
   },
 });
 const runs = Number(values.runs);
@@ -61,6 +62,18 @@ function shareOf(label: string): string {
   if (label.startsWith('conv2d.grad_weight') || label.startsWith('reduce')) return 'weight_gradient';
   if (label.startsWith('batchNorm')) return 'batch_norm';
   return label.startsWith('optimizer') ? 'optimizer' : 'other';
+}
+
+function sumBy(times: readonly KernelTime[], key: (t: KernelTime) => string) {
+  const sums: Record<string, { calls: number; ms: number; flops: number; bytes: number }> = {};
+  for (const t of times) {
+    const sum = (sums[key(t)] ??= { calls: 0, ms: 0, flops: 0, bytes: 0 });
+    sum.calls++;
+    sum.ms += t.ms;
+    sum.flops += t.flops;
+    sum.bytes += t.bytes;
+  }
+  return sums;
 }
 
 const cpuMs = () => {
@@ -112,13 +125,8 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
     total_mb: round(step.memory.total / 1e6),
   });
   if (gpu.device.features.has('timestamp-query')) {
-    const shares: Record<string, { ms: number; flops: number }> = {};
-    for (const t of await profileProgram(gpu, step.program)) {
-      const key = shareOf(t.label);
-      shares[key] ??= { ms: 0, flops: 0 };
-      shares[key].ms += t.ms;
-      shares[key].flops += t.flops;
-    }
+    const times = await profileProgram(gpu, step.program);
+    const shares = sumBy(times, (t) => shareOf(t.label));
     const total = Object.values(shares).reduce((s, v) => s + v.ms, 0);
     const parts = Object.entries(shares).sort((a, b) => b[1].ms - a[1].ms);
     emit({
@@ -132,6 +140,13 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
         ]),
       ),
     });
+    if (values.kernels) {
+      const kinds = Object.entries(sumBy(times, (t) => t.label)).sort((a, b) => b[1].ms - a[1].ms);
+      for (const [kernel, v] of kinds) {
+        const rates = { gflops: round(v.flops / v.ms / 1e6), gbs: round(v.bytes / v.ms / 1e6) };
+        emit({ bench: 'train.kernel', net, batch, kernel, calls: v.calls, ms: round(v.ms), ...rates });
+      }
+    }
   }
   step.destroy();
   parameters.destroy();
