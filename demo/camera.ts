@@ -2,6 +2,7 @@ import { type DrawnFace, drawFaces } from '../src/index.js';
 import { Bank } from './lib/bank.js';
 import type { FoundFace } from './lib/engine.js';
 import { type Dropped, fromList, isVideo, onFiles, save } from './lib/files.js';
+import { drawn, FONTS } from './lib/names.js';
 import { chooser, element, megabytes, say, setUp } from './lib/setup.js';
 import { annotateVideo, canAnnotate } from './lib/video.js';
 
@@ -23,20 +24,24 @@ const finished: number[] = [];
 let frames = 0;
 /** The video file that is shown. */
 let chosen: File | undefined;
-const FONTS = 'system-ui, "DejaVu Sans", sans-serif';
 
-/** The video's frame as something that can be handed to a worker. */
-const grab = (): Promise<VideoFrame | ImageBitmap> | VideoFrame =>
-  typeof VideoFrame === 'undefined' ? createImageBitmap(video) : new VideoFrame(video);
-
-function nameOf(face: FoundFace): DrawnFace {
-  const net = session?.nets.recogniser;
-  const { box, landmarks } = face;
-  if (!net || !face.embedding) return { box, landmarks, status: 'unknown', label: 'face' };
-  const match = bank.facebank(net.hash).match(face.embedding, { threshold: net.threshold });
-  if (match.status === 'unknown') return { box, landmarks, label: 'unknown', status: 'unknown' };
-  return { box, landmarks, label: match.name, similarity: match.similarity, status: match.status };
+/** The video's frame as something that can be handed to a worker; undefined while there is none. */
+async function grab(): Promise<VideoFrame | ImageBitmap | undefined> {
+  if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || (video.paused && !video.ended))
+    return undefined;
+  try {
+    return typeof VideoFrame === 'undefined' ? await createImageBitmap(video) : new VideoFrame(video);
+  } catch (error) {
+    // Chromium says that it has current data when a frame is decoded; what can be taken comes a little later.
+    if ((error as Error).name === 'InvalidStateError') return undefined;
+    throw error;
+  }
 }
+
+/** A clip may end before its first frame could be taken: that frame is still there then. Sound alone has none. */
+const isOver = () => video.ended && (frames > 0 || video.videoWidth === 0);
+
+const nameOf = (face: FoundFace): DrawnFace => drawn(bank, session?.nets.recogniser, face);
 
 /** Resolves when the video shows another frame than before. */
 function nextFrame(): Promise<void> {
@@ -48,14 +53,14 @@ function nextFrame(): Promise<void> {
 
 async function loop(own: number): Promise<void> {
   let shown = '';
-  while (own === run && !video.ended) {
-    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || video.paused) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      continue;
-    }
+  while (own === run && !isOver()) {
     try {
       const t0 = performance.now();
       const frame = await grab();
+      if (!frame) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        continue;
+      }
       const t1 = performance.now();
       const found = await session!.engine.recognise(frame, Number(minFace.value));
       if (own !== run) return;

@@ -1,7 +1,8 @@
-import { type DrawnFace, drawFaces, type Match } from '../src/index.js';
+import { drawFaces } from '../src/index.js';
 import { Bank } from './lib/bank.js';
 import type { FoundFace, Recognition } from './lib/engine.js';
 import { type Dropped, fromList, isBank, isPicture, onFiles, save } from './lib/files.js';
+import { drawn, FONTS, matchOf } from './lib/names.js';
 import { chooser, element, say, setUp } from './lib/setup.js';
 
 interface Shown {
@@ -13,7 +14,6 @@ interface Shown {
 
 /** Longest side that is kept; larger photos are reduced once, when they come in. */
 const LARGEST = 4096;
-const FONTS = 'system-ui, "DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", sans-serif';
 
 const canvas = element<HTMLCanvasElement>('canvas');
 const minFace = element<HTMLInputElement>('min-face');
@@ -23,19 +23,6 @@ let current: Shown | undefined;
 
 const bank = await Bank.open();
 const session = await setUp(['detector']);
-
-function matchOf(face: FoundFace): Match {
-  const net = session?.nets.recogniser;
-  if (!net || !face.embedding) return { status: 'unknown' };
-  return bank.facebank(net.hash).match(face.embedding, { threshold: net.threshold });
-}
-
-const drawn = (face: FoundFace): DrawnFace => {
-  const { name, similarity, status } = matchOf(face);
-  return status === 'unknown'
-    ? { box: face.box, landmarks: face.landmarks, label: 'unknown', status }
-    : { box: face.box, landmarks: face.landmarks, label: name, similarity, status };
-};
 
 async function look(bitmap: ImageBitmap): Promise<Recognition> {
   // The engine closes what it is given, and this page goes on showing it.
@@ -114,7 +101,7 @@ function draw(): void {
   canvas.height = bitmap.height;
   const context = canvas.getContext('2d')!;
   context.drawImage(bitmap, 0, 0);
-  const faces = found.faces.map(drawn);
+  const faces = found.faces.map((face) => drawn(bank, session?.nets.recogniser, face));
   const { width, height } = bitmap;
   drawFaces(context, faces, { width, height, landmarks: landmarks.checked, fonts: FONTS });
   const names = faces.map((f) => f.label).join(', ');
@@ -143,7 +130,7 @@ function listFaces(): void {
     ? 'No face found. A smaller “smallest face” may help.'
     : 'None yet.';
   for (const [i, face] of faces.entries()) {
-    const { name, similarity, status } = matchOf(face);
+    const { name, similarity, status } = matchOf(bank, session?.nets.recogniser, face);
     const item = document.createElement('li');
     const form = document.createElement('form');
     const input = document.createElement('input');

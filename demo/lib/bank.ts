@@ -24,6 +24,8 @@ const MAX_UNZIPPED = 512 * 2 ** 20;
 
 export class Bank {
   #portraits: Portrait[] = [];
+  /** Made when first asked for, by recogniser; dropped when people come or go. */
+  readonly #facebanks = new Map<string, Facebank>();
 
   private constructor(private readonly db: IDBPDatabase<Schema>) {}
 
@@ -47,18 +49,27 @@ export class Bank {
   async add(portrait: Omit<Portrait, 'id'>): Promise<void> {
     const id = await this.db.add('portraits', portrait);
     this.#portraits.push({ ...portrait, id });
+    this.#facebanks.clear();
   }
 
   async remove(ids: readonly number[]): Promise<void> {
     const transaction = this.db.transaction('portraits', 'readwrite');
     await Promise.all([...ids.map((id) => transaction.store.delete(id)), transaction.done]);
     this.#portraits = this.#portraits.filter((p) => !ids.includes(p.id));
+    this.#facebanks.clear();
   }
 
   /** Those whose embeddings the loaded recogniser can compare. */
   facebank(hash: string): Facebank {
-    const usable = this.#portraits.filter((p) => p.hash === hash);
-    return new Facebank(usable.map((p) => ({ name: p.name, picture: `${p.id}`, embedding: p.embedding })));
+    let facebank = this.#facebanks.get(hash);
+    if (!facebank) {
+      const usable = this.#portraits.filter((p) => p.hash === hash);
+      facebank = new Facebank(
+        usable.map((p) => ({ name: p.name, picture: `${p.id}`, embedding: p.embedding })),
+      );
+      this.#facebanks.set(hash, facebank);
+    }
+    return facebank;
   }
 
   /** A folder a person with their pictures, and the embeddings beside them. */

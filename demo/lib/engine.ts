@@ -69,14 +69,13 @@ export class Engine {
 
   constructor(private readonly emit: (event: EngineEvent) => void) {}
 
-  /** Opens the device. @returns how the adapter calls itself, and the milliseconds it took. */
-  async open(): Promise<{ adapter: string; software: boolean; ms: number }> {
-    const started = performance.now();
+  /** Opens the device. @returns how the adapter calls itself. */
+  async open(): Promise<{ adapter: string; software: boolean }> {
     this.#gpu ??= await openGpu();
     const { info } = this.#gpu.adapter;
     const adapter =
       info.description || [info.vendor, info.architecture].filter(Boolean).join(' ') || 'WebGPU';
-    return { adapter, software: this.#gpu.traits.kind === 'cpu', ms: performance.now() - started };
+    return { adapter, software: this.#gpu.traits.kind === 'cpu' };
   }
 
   async loadUrls(role: Role, files: readonly WeightsFile[]): Promise<LoadedNet> {
@@ -145,7 +144,7 @@ export class Engine {
     }
   }
 
-  /** Trains from the beginning; `training` events tell how it goes. @returns the weights as safetensors. */
+  /** Trains, from the beginning or from the loaded recogniser; `training` events tell how it goes. @returns the weights as safetensors. */
   async train(request: TrainingRequest): Promise<Uint8Array> {
     this.#training = new TrainingRun(this.#device(), this.#detector, this.#recogniser, this.emit);
     try {

@@ -30,8 +30,6 @@ export interface Session {
   nets: Partial<Record<Role, LoadedNet>>;
   /** Takes weights files out of what was dropped and loads them. @returns the rest. */
   takeWeights(files: readonly Dropped[]): Promise<Dropped[]>;
-  /** Milliseconds from the start of the page to the device and to the weights. */
-  cold: Record<string, number>;
 }
 
 /**
@@ -49,11 +47,19 @@ export async function setUp(
     }
     onEvent(event);
   });
-  const cold: Record<string, number> = {};
+  /** Milliseconds: from the address to the page's code, then what the device and each served net took. */
+  const cold: Record<string, number> = { page: performance.now() };
+  let last = cold.page;
+  const lap = (stage: string) => {
+    const now = performance.now();
+    cold[stage] = now - last;
+    last = now;
+    document.body.dataset.cold = JSON.stringify(cold);
+  };
   try {
     say('Opening the graphics device…', 'busy');
-    const { adapter, software, ms } = await engine.open();
-    cold.device = ms;
+    const { adapter, software } = await engine.open();
+    lap('device');
     element('adapter').textContent = software ? `${adapter} (software, slow)` : adapter;
   } catch (error) {
     const dialog = element('no-webgpu');
@@ -81,7 +87,6 @@ export async function setUp(
   const session: Session = {
     engine,
     nets,
-    cold,
     async takeWeights(files) {
       const weights = files.filter(isWeights);
       for (const group of groupsOf(weights)) {
@@ -98,18 +103,16 @@ export async function setUp(
       return files.filter((f) => !isWeights(f));
     },
   };
-  const started = performance.now();
   for (const served of await servedNets()) {
     try {
       // Whole addresses: a worker would take relative ones from where its own script lies.
       const files = served.files.map((f) => ({ ...f, url: new URL(f.url, document.baseURI).href }));
       nets[served.role] = await engine.loadUrls(served.role, files);
+      lap(served.role);
     } catch (error) {
       say((error as Error).message, 'error');
     }
   }
-  cold.weights = performance.now() - started;
-  document.body.dataset.cold = JSON.stringify(cold);
   note();
   return session;
 }
