@@ -67,7 +67,8 @@ function shareOf(label: string): string {
 function sumBy(times: readonly KernelTime[], key: (t: KernelTime) => string) {
   const sums: Record<string, { calls: number; ms: number; flops: number; bytes: number }> = {};
   for (const t of times) {
-    const sum = (sums[key(t)] ??= { calls: 0, ms: 0, flops: 0, bytes: 0 });
+    sums[key(t)] ??= { calls: 0, ms: 0, flops: 0, bytes: 0 };
+    const sum = sums[key(t)];
     sum.calls++;
     sum.ms += t.ms;
     sum.flops += t.flops;
