@@ -20,6 +20,7 @@ export interface RecipeFlags {
   lr?: number;
   optimizer: 'sgd' | 'adamw';
   momentum: number;
+  nesterov?: boolean;
   weightDecay?: number;
   schedule: (typeof SCHEDULES)[number];
   warmup?: number;
@@ -81,9 +82,11 @@ function defaultRate({ optimizer, batch, accumulate }: RecipeFlags): number {
   return optimizer === 'sgd' ? (0.1 * batch * accumulate) / 1024 : 1e-3;
 }
 
-function optimizerOf({ optimizer, momentum, weightDecay }: RecipeFlags): OptimizerConfig {
+function optimizerOf({ optimizer, momentum, nesterov, weightDecay }: RecipeFlags): OptimizerConfig {
+  if (nesterov && (optimizer !== 'sgd' || momentum === 0))
+    throw new WfrError('--nesterov needs --optimizer sgd with a --momentum above 0.');
   return optimizer === 'sgd'
-    ? { kind: 'sgd', momentum, weightDecay: weightDecay ?? 5e-4 }
+    ? { kind: 'sgd', momentum, ...(nesterov && { nesterov }), weightDecay: weightDecay ?? 5e-4 }
     : { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: weightDecay ?? 0.01 };
 }
 

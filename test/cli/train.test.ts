@@ -217,6 +217,14 @@ describe('recipes', () => {
     expect(recipeOf(flags, { ...people, isTaught: true }).objective.identity).toBeUndefined();
   });
 
+  it('look ahead along the momentum where there is one', () => {
+    expect(recipeOf({ ...flags, nesterov: true }, people).optimizer).toMatchObject({ nesterov: true });
+    expect(() => recipeOf({ ...flags, nesterov: true, momentum: 0 }, people)).toThrow(/--momentum above 0/);
+    expect(() => recipeOf({ ...flags, nesterov: true, optimizer: 'adamw' }, people)).toThrow(
+      /needs --optimizer sgd/,
+    );
+  });
+
   it.each([
     ['cosface', undefined, [1, 0, 0.4]],
     ['arcface', '0.3', [1, 0.3, 0]],

@@ -97,6 +97,7 @@ export function define(command: Command): void {
         .default('sgd'),
     )
     .option('--momentum <m>', 'of sgd', share, 0.9)
+    .option('--nesterov', 'sgd looks ahead along the momentum')
     .option('--weight-decay <d>', 'default: 0.0005 sgd, 0.01 adamw', numberIn(0, 1))
     .addOption(
       new Option('--schedule <name>', 'how the rate changes').choices(SCHEDULES).default('polynomial'),
