@@ -47,6 +47,9 @@ const LOOK_AHEAD = 0.7;
 /** Detections under way at once: the GPU need not wait while the last result is worked on. */
 const IN_FLIGHT = 2;
 const PORTRAIT = 96;
+/** Score that a followed face must reach once to be shown: what the detector takes for a face again and again, never
+ * being sure of it, is mostly a fold of cloth or a shadow. */
+const SURE = 0.9;
 
 interface Waiting {
   frame: TimedFrame;
@@ -161,11 +164,12 @@ export class Analyser {
   }
 
   #show(frame: TimedFrame): AnalysedFrame {
-    const needed = this.#every === 1 || !this.#tracking ? 1 : 2;
+    const exact = this.#every === 1 || !this.#tracking;
     const visible: { track: Track; face: Omit<VideoFace, 'label'> }[] = [];
     for (const track of this.#shown) {
       // One sighting alone is more often a mistake of the detector than a face.
-      const at = track.hits >= needed ? track.at(frame.time) : undefined;
+      const isFace = exact || (track.hits >= 2 && track.best >= SURE);
+      const at = isFace ? track.at(frame.time) : undefined;
       if (at) {
         const { box, score, landmarks, seen } = at;
         visible.push({ track, face: { box, score, landmarks, seen, track: track.id } });

@@ -46,6 +46,8 @@ export class Track {
   readonly observations: Observation[] = [];
   /** How often the face was found. */
   hits = 0;
+  /** Score of the surest sighting. */
+  best = 0;
   lastSeen: number;
   readonly #filters: { cx: Kalman1D; cy: Kalman1D; w: Kalman1D; h: Kalman1D };
   #filterTime: number;
@@ -107,6 +109,7 @@ export class Track {
   #note(seen: Detection, shown: Face, time: number, lookedBefore: number): void {
     this.hits++;
     this.lastSeen = time;
+    this.best = Math.max(this.best, seen.score);
     const { box, score, landmarks } = shown;
     this.observations.push({ time, lookedBefore, box, score, landmarks });
     if (seen.embedding) this.gallery.add(seen.embedding, qualityOf(seen));
@@ -191,7 +194,9 @@ export class Tracker {
   /** 0 for the same face in the same place … 2; infinite where it cannot be the same. */
   #cost(track: Track, face: Detection, time: number): number {
     const predicted = track.predicted(time);
-    const overlap = iou(predicted, face.box);
+    // Heads that bob, or turn back, are where they were rather than where they were going.
+    const last = track.observations[track.observations.length - 1];
+    const overlap = Math.max(iou(predicted, face.box), iou(last.box, face.box));
     const mean = track.gallery.mean;
     const similarity = mean && face.embedding ? cosine(mean, face.embedding) : undefined;
     if (similarity === undefined)
@@ -199,7 +204,7 @@ export class Tracker {
     const { threshold } = this.#options;
     const gap = time - track.lastSeen;
     // Where it is expected a face need not look its best; the longer ago it was seen, the more it must.
-    const inPlace = overlap >= 0.5 && similarity > threshold * Math.min(1, 1.5 * gap);
+    const inPlace = overlap >= 0.4 && similarity > threshold * Math.min(1, 1.5 * gap);
     const likely = overlap >= 0.2 && similarity >= threshold - 0.2;
     // Hidden or fast: it may have gone some way, but then it must look like itself.
     const again = similarity >= threshold && near(predicted, face.box, 1 + 4 * gap);

@@ -85,6 +85,17 @@ describe('frames with faces', () => {
     expect(out.every((f) => f.faces.length === 1)).toBe(true);
   });
 
+  it('what the detector was never sure of is not shown; a face it is often unsure of is', async () => {
+    const { out } = await analyse(
+      (i) => [
+        { ...person(1, 20, i), score: i === 15 ? 0.95 : 0.75 },
+        { ...person(7, 50, i), score: 0.8 },
+      ],
+      plain(40),
+    );
+    expect(out.every((f) => f.faces.length === 1 && f.faces[0].box.x2 < 35)).toBe(true);
+  });
+
   it('with every 1, exactly what the detector gives, frame by frame', async () => {
     const scene: Scene = (i) => (i % 4 === 2 ? [] : [person(1, 20 + (i % 3), i)]);
     const { out, looked } = await analyse(scene, plain(12), { every: 1 });

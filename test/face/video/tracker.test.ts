@@ -155,6 +155,15 @@ describe('tracks', () => {
     expect(idsOf(tracks[1])).toHaveLength(1);
   });
 
+  it('a head that turns back at once, and looks little like itself, is still the same', () => {
+    // Away at 2.5 faces a second until the fifth look, where it is back by more than half its size and seen from aside.
+    const head = walk(8, (i) => [i < 5 ? 200 + 30 * i : 285, 200], 1);
+    const [own, other] = [lookOf(1, 5), lookOf(9, 5)];
+    head[5].embedding = unit([...own].map((v, k) => 0.4 * v + other[k]));
+    const { tracks } = follow([head]);
+    expect(idsOf(tracks[0])).toHaveLength(1);
+  });
+
   it('one who is hidden behind another for a second comes back as himself', () => {
     const a: (Detection | null)[] = walk(16, (i) => [100 + 20 * i, 200], 1);
     const b = walk(16, () => [250, 200], 2);
