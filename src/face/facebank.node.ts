@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { decodePicture, readPicture } from '../media/decode.node.js';
@@ -14,6 +14,8 @@ import { type FaceRecognizer, mainFace } from './recognizer.js';
  * embedding and other weights start afresh.
  */
 const CACHE_NAME = '.wfr-bank.json';
+
+const WHAT_A_BANK_IS = 'A facebank is a folder with a folder of pictures for each person';
 
 /** What became of one picture of a bank. */
 export interface BankPicture {
@@ -92,9 +94,8 @@ export async function loadBank(
 /** People and their pictures, in natural order. */
 export async function listBank(folder: string): Promise<{ name: string; picture: string }[]> {
   if (!existsSync(folder))
-    throw new FaceError(
-      `${folder}: no such facebank. It is a folder with a folder of pictures for each person; wfr bank add makes one.`,
-    );
+    throw new FaceError(`${folder}: no such facebank. ${WHAT_A_BANK_IS}; wfr bank add makes one.`);
+  requireFolder(folder);
   const order = new Intl.Collator('en', { numeric: true }).compare;
   const files: { name: string; picture: string }[] = [];
   const people = (await readdir(folder, { withFileTypes: true })).filter(
@@ -106,9 +107,7 @@ export async function listBank(folder: string): Promise<{ name: string; picture:
       files.push({ name: person.name.normalize('NFC'), picture: path.join(person.name, picture) });
   }
   if (files.length === 0)
-    throw new FaceError(
-      `${folder} holds no folder with pictures: a facebank is a folder with a folder of pictures for each person.`,
-    );
+    throw new FaceError(`${folder} holds no folder with pictures. ${WHAT_A_BANK_IS}.`);
   return files;
 }
 
@@ -130,6 +129,7 @@ export async function addToBank(
       throw new FaceError(`${picture}: a bank reads files that end in ${PICTURE_EXTENSIONS.join(', ')}.`);
     await readPicture(picture);
   }
+  if (existsSync(folder)) requireFolder(folder);
   const target = path.join(folder, name);
   await mkdir(target, { recursive: true });
   const added: string[] = [];
@@ -141,6 +141,10 @@ export async function addToBank(
     added.push(file);
   }
   return added;
+}
+
+function requireFolder(folder: string): void {
+  if (!statSync(folder).isDirectory()) throw new FaceError(`${folder} is a file. ${WHAT_A_BANK_IS}.`);
 }
 
 async function embedPicture(bytes: Uint8Array, recognizer: LazyRecognizer): Promise<CacheEntry> {

@@ -26,7 +26,12 @@ export async function saveWeights(
 export async function openWeights(files: readonly string[]): Promise<Weights> {
   try {
     for (const file of files) {
-      if ((await stat(file)).size > 4 * 1024 ** 3) throw new WeightsError('larger than 4 GiB');
+      const found = await stat(file).catch(() => undefined);
+      if (!found?.isFile())
+        throw new WeightsError(
+          `${found ? 'a folder, not a' : 'no such'} file. wfr weights list tells where weights in use lie.`,
+        );
+      if (found.size > 4 * 1024 ** 3) throw new WeightsError('larger than 4 GiB');
     }
     return readWeights(await Promise.all(files.map((f) => readFile(f))));
   } catch (error) {

@@ -81,6 +81,21 @@ describe('wfr bank', () => {
     }
   });
 
+  it('says what a bank is where a file is named for one', async () => {
+    await put('a.png', 120, 100);
+    for (const args of [
+      ['annotate', inDir('a.png'), '--out', inDir('out'), '--bank', inDir('a.png')],
+      ['bank', 'check', inDir('a.png')],
+      ['bank', 'add', inDir('a.png'), 'Ann', inDir('a.png')],
+    ]) {
+      process.exitCode = undefined;
+      complained.length = 0;
+      await wfr(...args);
+      expect(process.exitCode, args.join(' ')).toBe(1);
+      expect(complained.join('')).toContain(`${inDir('a.png')} is a file. A facebank is a folder with`);
+    }
+  });
+
   it('checks for pictures without faces, with several, of one person under two names', async () => {
     await put('bank/Ann/1.png', 120, 100);
     await put('bank/Ben/1.png', 120, 100);
@@ -119,6 +134,7 @@ describe('wfr verify', () => {
       basis: expect.stringContaining('not calibrated'),
     });
     const strict = await wfrJson('verify', inDir('a.png'), inDir('b.png'), '--threshold', '1');
+    expect(process.exitCode ?? 0).toBe(0);
     expect(strict).toMatchObject({ same: false, threshold: 1, basis: 'given' });
     await wfr('verify', inDir('a.png'), inDir('b.png'), '--threshold', '-1');
     expect(printed.at(-1)).toMatch(/^same person: similarity -?\d\.\d{3}, threshold -1\.000 \(given\)$/);

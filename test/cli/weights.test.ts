@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { commands } from '../../src/cli/commands.js';
 import { run } from '../../src/cli/main.js';
-import { inDir, inTemporaryFolder, printed, wfrJson } from './helpers.js';
+import { complained, inDir, inTemporaryFolder, printed, wfrJson } from './helpers.js';
 
 inTemporaryFolder();
 
@@ -15,4 +15,17 @@ it('weights list --used fails when weights are missing, with --json too', async 
     expect(process.exitCode).toBe(1);
   }
   expect(printed.at(-1)).toContain('"problem"');
+});
+
+it('weights inspect says what is wrong with a path, and where weights lie', async () => {
+  for (const [file, what] of [
+    [inDir('none.safetensors'), 'no such file'],
+    [inDir('.'), 'a folder, not a file'],
+  ]) {
+    complained.length = 0;
+    process.exitCode = undefined;
+    await run(['weights', 'inspect', file], commands);
+    expect(process.exitCode).toBe(1);
+    expect(complained.join('')).toBe(`wfr: ${file}: ${what}. wfr weights list tells where weights in use lie.`);
+  }
 });

@@ -33,6 +33,10 @@ export function define(command: Command): void {
     )
     .option('--min-face <px>', 'smallest face to look for, in pixels', numberIn(12, 100_000), 20)
     .addOption(new Option('--net <name>', 'recogniser to prefer where several weights are found'))
+    .addHelpText(
+      'after',
+      '\nThe exit status is 0 for either answer; scripts read `same` of --json. It is 1 where there is no answer,\nas for a picture without a face.',
+    )
     .action(verify);
   examples(command, [
     ['wfr verify passport.jpg selfie.jpg', 'same person or not, with the similarity'],
