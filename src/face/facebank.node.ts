@@ -106,8 +106,7 @@ export async function listBank(folder: string): Promise<{ name: string; picture:
     for (const picture of names)
       files.push({ name: person.name.normalize('NFC'), picture: path.join(person.name, picture) });
   }
-  if (files.length === 0)
-    throw new FaceError(`${folder} holds no folder with pictures. ${WHAT_A_BANK_IS}.`);
+  if (files.length === 0) throw new FaceError(`${folder} holds no folder with pictures. ${WHAT_A_BANK_IS}.`);
   return files;
 }
 

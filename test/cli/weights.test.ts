@@ -26,6 +26,8 @@ it('weights inspect says what is wrong with a path, and where weights lie', asyn
     process.exitCode = undefined;
     await run(['weights', 'inspect', file], commands);
     expect(process.exitCode).toBe(1);
-    expect(complained.join('')).toBe(`wfr: ${file}: ${what}. wfr weights list tells where weights in use lie.`);
+    expect(complained.join('')).toBe(
+      `wfr: ${file}: ${what}. wfr weights list tells where weights in use lie.`,
+    );
   }
 });
