@@ -85,22 +85,30 @@ async function loop(own: number): Promise<void> {
   }
 }
 
+/** In the pixels of the screen, not of the video: names stay legible however small the one or large the other. */
 function draw(faces: readonly DrawnFace[], width: number, height: number): void {
-  overlay.width = width;
-  overlay.height = height;
-  const context = overlay.getContext('2d')!;
-  const mirrored = element<HTMLInputElement>('mirror').checked;
+  const shown = Math.min(overlay.clientWidth / width, overlay.clientHeight / height);
+  const scale = shown * devicePixelRatio;
+  const size = { width: Math.round(width * scale), height: Math.round(height * scale) };
+  Object.assign(overlay, size);
   // The video is mirrored by CSS; boxes follow, names stay readable.
-  const turned = mirrored ? faces.map((f) => mirror(f, width)) : faces;
-  drawFaces(context, turned, { width, height, fonts: FONTS });
+  const mirrored = element<HTMLInputElement>('mirror').checked;
+  const placed = faces.map((face) => place(face, scale, mirrored ? width : undefined));
+  drawFaces(overlay.getContext('2d')!, placed, { ...size, fonts: FONTS });
   overlay.setAttribute('aria-label', faces.length > 0 ? faces.map((f) => f.label).join(', ') : 'No face');
 }
 
-const mirror = (face: DrawnFace, width: number): DrawnFace => ({
-  ...face,
-  box: { ...face.box, x1: width - face.box.x2, x2: width - face.box.x1 },
-  landmarks: face.landmarks?.map(([x, y]) => [width - x, y] as const),
-});
+/** @param mirroredIn width of the video, where it is mirrored. */
+function place(face: DrawnFace, scale: number, mirroredIn: number | undefined): DrawnFace {
+  const x = (v: number) => scale * (mirroredIn === undefined ? v : mirroredIn - v);
+  const { x1, y1, x2, y2 } = face.box;
+  const [left, right] = [x(x1), x(x2)].sort((a, b) => a - b);
+  return {
+    ...face,
+    box: { x1: left, y1: scale * y1, x2: right, y2: scale * y2 },
+    landmarks: face.landmarks?.map(([px, py]) => [x(px), scale * py] as const),
+  };
+}
 
 function note(times: Record<Stage, number>, now: number, gpuBytes: number): void {
   frames++;
