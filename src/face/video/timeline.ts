@@ -60,6 +60,8 @@ small { display: block; font-weight: 400; opacity: .7 }
 .bar img { height: 100%; aspect-ratio: 1; object-fit: cover; display: block }
 .marks { position: relative; height: 1.4rem }
 .marks span { position: absolute; transform: translateX(-50%); opacity: .7; font-size: .8rem }
+.marks span:first-child { transform: none }
+.marks span:last-child { transform: translateX(-100%) }
 </style></head><body>
 <h1>${escapeHtml(title)}</h1>
 <p>${clock(seconds)} long, ${people.length} ${people.length === 1 ? 'person' : 'people'}</p>
