@@ -29,8 +29,8 @@ function values(graph: Graph, seed = 1): Map<string, ParameterValue> {
   return out;
 }
 
-const MOBILEFACENET_CURVE = [1.6207, 0.3966, 0.1423, 0.1031, 0.0865, 0.0759, 0.0664, 0.0552, 0.0448, 0.0367];
-const IRESNET_CURVE = [2.9682, 1.2722, 0.2632, 0.0681, 0.0844, 0.1027, 0.1061, 0.0482, 0.0422, 0.0525];
+const MOBILEFACENET_CURVE = [1.6209, 0.4555, 0.1968, 0.1262, 0.1428, 0.0842, 0.0611, 0.0472, 0.0367, 0.0311];
+const IRESNET_CURVE = [2.9682, 0.1599, 0.1082, 0.0854, 0.0977, 0.0785, 0.0678, 0.0572, 0.116, 0.0459];
 
 const size = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
