@@ -157,7 +157,10 @@ try {
     writeFileSync(join(target, 'bench', file.replace(/\.ts$/, '.js')), code);
   }
   cpSync(join(root, 'bench', 'peers', 'engines.mjs'), join(target, 'bench', 'peers', 'engines.mjs'));
-  if (values.for === 'tests') writeFileSync(join(target, 'vitest.config.mjs'), TESTS);
+  if (values.for === 'tests') {
+    writeFileSync(join(target, 'vitest.config.mjs'), TESTS);
+    copyFileSync(join(root, 'tsconfig.json'), join(target, 'tsconfig.json'));
+  }
 
   const loader = vulkanLoader();
   if (loader) {
