@@ -52,7 +52,7 @@ const status = wfr('annotate', join(photos, GROUP), '--bank', bank, '--out', pic
 if (status !== 0) process.exit(status);
 if (!process.env.WFR_WEIGHTS)
   console.log(
-    'If it ran on the weights that ship with wfr: they come from short runs and name few people. For better ones:\n' +
+    'If it ran on the weights that ship with wfr: they miss some faces and names. For better ones:\n' +
       '  npx wfr weights pull mtcnn && npx wfr weights pull mobilefacenet-xiaoccer',
   );
 console.log(
