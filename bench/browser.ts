@@ -10,7 +10,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createCanvas, loadImage } from '@napi-rs/canvas';
@@ -18,7 +18,7 @@ import type { Page } from 'playwright';
 import type { Picture } from '../src/media/picture.js';
 import { writeSafetensors } from '../src/weights/formats/safetensors.js';
 import { metadataToStrings } from '../src/weights/metadata.js';
-import { launch, openPage, root, TestServer } from '../test/browser/harness.js';
+import { cameraOf, launch, openPage, root, TestServer } from '../test/browser/harness.js';
 import { blobs, eagerMtcnn, smallRecogniser } from '../test/face/helpers.js';
 
 const OUT = join(root, 'demo', 'out');
@@ -29,20 +29,9 @@ const folder = mkdtempSync(join(tmpdir(), 'wfr-bench-'));
 const print = (line: object) => console.log(JSON.stringify(line));
 
 /** A browser whose camera shows one picture. */
-function withCamera({ width, height, data }: Picture) {
-  const clip = join(folder, `${width}.y4m`);
-  const luma = Uint8Array.from({ length: width * height }, (_, i) => 16 + (220 * data[4 * i + 1]) / 256);
-  const frame = [Buffer.from('FRAME\n'), luma, new Uint8Array((width * height) / 2).fill(128)];
-  const head = Buffer.from(`YUV4MPEG2 W${width} H${height} F30:1 Ip A1:1 C420jpeg\n`);
-  writeFileSync(clip, Buffer.concat([head, ...frame, ...frame]));
-  return launch([
-    '--use-fake-device-for-media-stream',
-    '--use-fake-ui-for-media-stream',
-    `--use-file-for-fake-video-capture=${clip}`,
-    // Memory is also read after collections.
-    '--js-flags=--expose-gc',
-  ]);
-}
+const withCamera = (picture: Picture) =>
+  // Memory is also read after collections.
+  launch([...cameraOf(picture, join(folder, `${picture.width}.y4m`)), '--js-flags=--expose-gc']);
 
 /** Waits until the page has looked at n frames. @returns what it tells of itself. */
 async function at(page: Page, n: number): Promise<DOMStringMap> {

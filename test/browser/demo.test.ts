@@ -10,17 +10,26 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createCanvas } from '@napi-rs/canvas';
 import { ALL_FORMATS, BufferSource, EncodedPacketSink, Input } from 'mediabunny';
 import type { Browser, Page } from 'playwright';
 import { build } from 'vite';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Picture } from '../../src/media/picture.js';
 import type { Weights } from '../../src/weights/convert.js';
-import { readSafetensors, writeSafetensors } from '../../src/weights/formats/safetensors.js';
+import { writeSafetensors } from '../../src/weights/formats/safetensors.js';
 import { metadataToStrings } from '../../src/weights/metadata.js';
+import { readWeights } from '../../src/weights/read.js';
 import { blobs, eagerMtcnn, smallRecogniser } from '../face/helpers.js';
-import { bundleInPage, executablePath, launch, NO_BROWSER, openPage, root, TestServer } from './harness.js';
+import {
+  bundleInPage,
+  cameraOf,
+  executablePath,
+  launch,
+  NO_BROWSER,
+  openPage,
+  png,
+  root,
+  TestServer,
+} from './harness.js';
 
 const OUT = join(root, 'demo', 'out');
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
@@ -42,27 +51,11 @@ const asFile = (name: string, buffer: Buffer, mimeType = 'application/octet-stre
   mimeType,
   buffer,
 });
+/** Of two arrays, as a share of the second's length. */
+const distance = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+  Math.hypot(...Array.from(a, (v, i) => v - b[i])) / Math.hypot(...Array.from(b));
 const DETECTOR = asFile('detector.safetensors', safetensors(eagerMtcnn()));
 const RECOGNISER = asFile('recogniser.safetensors', safetensors(smallRecogniser()));
-
-function png({ width, height, data }: Picture): Buffer {
-  const canvas = createCanvas(width, height);
-  const context = canvas.getContext('2d');
-  const image = context.createImageData(width, height);
-  image.data.set(data);
-  context.putImageData(image, 0, 0);
-  return canvas.toBuffer('image/png');
-}
-
-/** A video of three seconds that Chromium shows as its camera. */
-function y4m({ width, height, data }: Picture, frames: number): Buffer {
-  const luma = Buffer.alloc(width * height);
-  for (let i = 0; i < luma.length; i++)
-    luma[i] = 16 + (65.5 * data[4 * i] + 128.6 * data[4 * i + 1] + 25 * data[4 * i + 2]) / 256;
-  const frame = Buffer.concat([Buffer.from('FRAME\n'), luma, Buffer.alloc((width * height) / 2, 128)]);
-  const head = Buffer.from(`YUV4MPEG2 W${width} H${height} F10:1 Ip A1:1 C420jpeg\n`);
-  return Buffer.concat([head, ...Array.from({ length: frames }, () => frame)]);
-}
 
 beforeAll(async () => {
   if (!executablePath) return;
@@ -71,13 +64,7 @@ beforeAll(async () => {
   // Whatever lies in the built folder: these tests bring their weights.
   server.files.set('/weights/index.json', { type: 'application/json', body: '[]' });
   scratch = mkdtempSync(join(tmpdir(), 'wfr-pages-'));
-  const camera = join(scratch, 'camera.y4m');
-  writeFileSync(camera, y4m(blobs(96, 80), 10));
-  browser = await launch([
-    '--use-fake-device-for-media-stream',
-    '--use-fake-ui-for-media-stream',
-    `--use-file-for-fake-video-capture=${camera}`,
-  ]);
+  browser = await launch(cameraOf(blobs(96, 80), join(scratch, 'camera.y4m')));
 });
 
 afterAll(async () => {
@@ -222,16 +209,24 @@ describe('the demo pages', () => {
     await context.close();
   });
 
-  it.each(['worker', 'page'])(
-    'Train, computing in a %s: ten steps, falling loss, weights that wfr reads',
-    async (thread) => {
+  it.each([
+    ['worker', 'small'],
+    ['page', 'small'],
+    ['worker', 'loaded'],
+  ])(
+    'Train, computing in a %s, the %s net: ten steps, falling loss, weights that wfr reads',
+    async (thread, net) => {
       const { page, context, errors } = await openPage(
         browser,
         `${server.origin}/train.html?thread=${thread}`,
       );
       await status(page, /Ready/);
+      if (net === 'loaded') {
+        await page.setInputFiles('#weights-files', RECOGNISER);
+        await page.locator('#recogniser', { hasText: 'mobilefacenet' }).waitFor();
+      }
       // Three people whose faces are plain colours with some noise: easy to tell apart.
-      const people = join(scratch, `people-${thread}`);
+      const people = join(scratch, `people-${thread}-${net}`);
       for (const [p, person] of ['Ann', 'Bo', 'Cy'].entries()) {
         mkdirSync(join(people, person), { recursive: true });
         for (let k = 0; k < 4; k++) {
@@ -244,6 +239,7 @@ describe('the demo pages', () => {
       await status(page, /Ready to train/);
       expect(await page.textContent('#data')).toBe('12 pictures of 3 people.');
       expect(await page.isChecked('#aligned')).toBe(true);
+      await page.selectOption('#net', net);
       await page.fill('#size', '32');
       await page.fill('#batch', '6');
       await page.fill('#steps', '10');
@@ -257,10 +253,20 @@ describe('the demo pages', () => {
       expect(await page.locator('#map').getAttribute('aria-label')).toBe(
         'Embeddings of 12 pictures of 3 people',
       );
-      if (thread === 'worker') await shoot(page, 'test-train');
+      await shoot(page, `test-train-${thread}-${net}`);
       const [download] = await Promise.all([page.waitForEvent('download'), page.click('#download')]);
-      const { state, metadata } = readSafetensors(readFileSync((await download.path())!));
+      const { state, metadata } = readWeights([readFileSync((await download.path())!)]);
       expect(metadata.net).toBe('mobilefacenet');
+      if (net === 'loaded') {
+        // The same net, moved on from where it was: a fresh one would be about √2 away.
+        const before = smallRecogniser();
+        expect(metadata.config).toEqual(before.metadata.config);
+        expect([...state.keys()].sort()).toEqual([...before.state.keys()].sort());
+        const name = 'stem.conv.weight';
+        const moved = distance(state.get(name)!.data, before.state.get(name)!.data);
+        expect(moved).toBeGreaterThan(0);
+        expect(moved).toBeLessThan(0.5);
+      }
       expect([...state.values()].every((t) => t.data.every(Number.isFinite))).toBe(true);
       expect([...state.keys()].some((name) => name.startsWith('training.'))).toBe(false);
       expect(errors).toEqual([]);

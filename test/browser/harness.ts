@@ -1,6 +1,8 @@
+import { writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { extname, join, normalize } from 'node:path';
+import { createCanvas } from '@napi-rs/canvas';
 import { build } from 'esbuild';
 import {
   type Browser,
@@ -10,6 +12,7 @@ import {
   type Page,
 } from 'playwright';
 import { CHROMIUM_FLAGS, findChromium } from '../../scripts/lib/chromium.mjs';
+import type { Picture } from '../../src/media/picture.js';
 
 export const root = join(import.meta.dirname, '..', '..');
 export const executablePath = findChromium();
@@ -75,6 +78,21 @@ export function launch(flags: readonly string[] = []): Promise<Browser> {
   return chromium.launch({ executablePath, headless: true, args: [...CHROMIUM_FLAGS, ...flags] });
 }
 
+/** Flags for a camera that shows one picture in grey for ever, and for leave to use it; `file` keeps the video. */
+export function cameraOf({ width, height, data }: Picture, file: string): string[] {
+  const luma = Buffer.alloc(width * height);
+  for (let i = 0; i < luma.length; i++)
+    luma[i] = 16 + (65.5 * data[4 * i] + 128.6 * data[4 * i + 1] + 25 * data[4 * i + 2]) / 256;
+  const frame = [Buffer.from('FRAME\n'), luma, Buffer.alloc((width * height) / 2, 128)];
+  const head = Buffer.from(`YUV4MPEG2 W${width} H${height} F30:1 Ip A1:1 C420jpeg\n`);
+  writeFileSync(file, Buffer.concat([head, ...frame, ...frame]));
+  return [
+    '--use-fake-device-for-media-stream',
+    '--use-fake-ui-for-media-stream',
+    `--use-file-for-fake-video-capture=${file}`,
+  ];
+}
+
 /** A page whose console errors, uncaught errors and failed requests are collected: tests end with none. */
 export async function openPage(
   browser: Browser,
@@ -92,6 +110,16 @@ export async function openPage(
   page.on('requestfailed', (request) => errors.push(`${request.url()}: ${request.failure()?.errorText}`));
   await page.goto(url);
   return { page, context, errors };
+}
+
+/** The bytes of a PNG file. */
+export function png({ width, height, data }: Picture): Buffer {
+  const canvas = createCanvas(width, height);
+  const context = canvas.getContext('2d');
+  const image = context.createImageData(width, height);
+  image.data.set(data);
+  context.putImageData(image, 0, 0);
+  return canvas.toBuffer('image/png');
 }
 
 /** The tests' own in-page code as one module that pages and workers load. */
