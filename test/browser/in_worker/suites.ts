@@ -47,14 +47,18 @@ const runner: VitestRunner = {
   importFile: (name) => SUITES[name as Suite](),
 };
 
-const testsOf = (tasks: File['tasks']): Test[] =>
-  tasks.flatMap((task) => (task.type === 'suite' ? testsOf(task.tasks) : [task]));
+/** Every test with its name, the names of the groups around it before. */
+const testsOf = (tasks: File['tasks'], group = ''): [name: string, test: Test][] =>
+  tasks.flatMap((task) => {
+    const name = `${group}${task.name}`;
+    return task.type === 'suite' ? testsOf(task.tasks, `${name} > `) : [[name, task]];
+  });
 
 addEventListener('message', async ({ data }: MessageEvent<Suite>) => {
   const [file] = await startTests([{ filepath: data }], runner);
   const failed = file.result?.errors?.map((e) => e.message) ?? [];
   let passed = 0;
-  for (const { name, result } of testsOf(file.tasks)) {
+  for (const [name, { result }] of testsOf(file.tasks)) {
     if (result?.state === 'pass') passed++;
     else if (!LEFT_OUT.test(name))
       failed.push(`${name}: ${result?.errors?.map((e) => e.message).join('; ') ?? 'did not run'}`);
