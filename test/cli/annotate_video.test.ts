@@ -111,6 +111,8 @@ describe('wfr annotate with videos', () => {
     for (const [args, message] of [
       [['--out', inDir('taken', 'a.mp4')], /taken.a\.mp4 cannot be written: ENOTDIR.*elsewhere/],
       [['--out', inDir('a.mp4'), '--summary', inDir('taken', 'a.html')], /a\.html cannot be written/],
+      [['--out', inDir('a.mp4'), '--summary', file], /a summary is written as \.html or \.json/],
+      [['--out', inDir('a.webm'), '--codec', 'avc'], /a \.webm file cannot hold it\. Choose vp9/],
       [['--out', inDir('a.png')], /videos are written as mp4, mov, mkv, webm/],
       [['--out', file], /choose another --out/],
     ] as const) {

@@ -16,6 +16,7 @@ import {
 import { fontsFor } from '../../media/fonts.node.js';
 import { cameraInput } from '../../media/video/camera.node.js';
 import { VIDEO_CODECS, type VideoCodecName } from '../../media/video/encode.node.js';
+import { abilities, codecsOf, containerOf } from '../../media/video/write.node.js';
 import { annotatePictures, type PictureFlags, printPictures } from '../annotate_pictures.js';
 import { annotateTargets } from '../annotate_targets.js';
 import { runVideos, VIDEO_COLUMNS, type VideoJob, type VideoRun } from '../annotate_videos.js';
@@ -107,6 +108,11 @@ export function define(command: Command): void {
 }
 
 async function annotate(args: string[], flags: Flags): Promise<void> {
+  // `--summary clip.mp4` takes the clip for the name of the page: nothing may be written over it.
+  if (typeof flags.summary === 'string' && !/\.(html?|json)$/i.test(flags.summary))
+    throw new WfrError(
+      `--summary ${flags.summary}: a summary is written as .html or .json. To have it beside the video, put --summary last.`,
+    );
   if (args.length === 0 && !flags.camera) throw new WfrError('Name pictures or videos, or give --camera.');
   if (args.length > 0 && flags.camera) throw new WfrError('Give files or --camera, not both.');
   await withSession(flags, (session) =>
@@ -122,6 +128,11 @@ async function annotate(args: string[], flags: Flags): Promise<void> {
       const pictures = { ...inputs, files: inputs.files.filter((f) => !isVideoName(f.path)) };
       const jobs = flags.camera ? [cameraJob(flags)] : videoJobs(videos, target, flags);
       for (const { out, summary } of jobs) {
+        const container = containerOf(out);
+        if (flags.codec && container && !abilities(container).video.includes(flags.codec))
+          throw new WfrError(
+            `--codec ${flags.codec}: a .${container} file cannot hold it. Choose ${codecsOf(container).join(', ')}, or another container by --out.`,
+          );
         await requireWritable(out);
         if (summary) await requireWritable(summary);
       }

@@ -48,9 +48,13 @@ export const codecsOf = (container: VideoContainer): readonly VideoCodecName[] =
   CONTAINERS[container].codecs;
 
 /** What a container can hold, asked of its writer. */
-export function abilities(container: VideoContainer): { rotation: boolean; audio: AudioCodec[] } {
+export function abilities(container: VideoContainer) {
   const format = CONTAINERS[container].format();
-  return { rotation: format.supportsVideoRotationMetadata, audio: format.getSupportedAudioCodecs() };
+  return {
+    rotation: format.supportsVideoRotationMetadata,
+    audio: format.getSupportedAudioCodecs(),
+    video: format.getSupportedVideoCodecs(),
+  };
 }
 
 interface AudioCopy {
