@@ -4,7 +4,6 @@ import { rmSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import {
-  type AudioCodec,
   EncodedAudioPacketSource,
   type EncodedPacket,
   EncodedPacketSink,
