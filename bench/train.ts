@@ -4,7 +4,8 @@
 // One JSON line a net and batch: a whole training step (forward, cross-entropy over 100 classes, backward, SGD with momentum)
 // in milliseconds, pictures/s, GFLOP/s and memory, beside the device's rate of multiply-adds in the same run; then,
 // where the adapter has timestamp queries, one line with the shares of forward convolutions, input gradients, weight
-// gradients, batch norm, optimiser and the rest; with --kernels also one line a kind of kernel. A batch that would take more than --memory GB is left out and said so.
+// gradients, batch norm, optimiser and the rest; with --kernels also one line a kind of kernel. A batch that would take
+// more than --memory GB is left out and said so.
 //
 // Random weights and pictures: they cost what trained ones do. `cpu_ms` is the processor time of this process for a
 // step, driver included: on a software adapter it tells the work apart from how busy the machine is with other things.

@@ -1,14 +1,15 @@
 // Packs what a machine without Node and without a network needs to run wfr on its graphics card: Node itself, Dawn's
 // binding, the build, the benches or the tests, and the Vulkan loader if this machine has one. One archive, unpacked with tar.
 //
-//   node scripts/pack-offline.mjs [--for bench|tests|train] [--out wfr-offline.tar.gz] [--data FILE ...]
+//   node scripts/pack-offline.mjs [--for bench|tests] [--out wfr-offline.tar.gz] [--data FILE ...]
 //
-// Made on the same kind of system (operating system, processor) as the machine it is for. --data adds files under data/:
-// for training a pack of pictures (`wfr train --pack compressed --cache DIR` makes one) and a teacher's .npy. There:
+// Made on the same kind of system (operating system, processor) as the machine it is for. --data adds files under data/: for
+// training, with `--for bench`, a pack of pictures (`wfr train --pack compressed --cache DIR` makes one) and a teacher's
+// .npy. There:
 //
 //   tar -xf wfr-offline.tar.gz && wfr-offline/run doctor           does the card answer?
 //   wfr-offline/run tests                                          every kernel and gradient against its references
-//   wfr-offline/run bench --only gemm,mobilefacenet,iresnet50      forward, beside the card's peak
+//   wfr-offline/run bench --only mobilefacenet,iresnet50           forward, beside the card's peak
 //   wfr-offline/run train-bench --net mobilefacenet,iresnet50 --batch 32,64 --memory 40
 //   wfr-offline/run conv-grad                                      gradients of convolutions one by one
 //   wfr-offline/run wfr train --data wfr-offline/data/faces.pack … the command line
@@ -46,7 +47,6 @@ const { values } = parseArgs({
 /** Packages beside those that wfr itself needs, and the folders of the project that go along as they are. */
 const PURPOSES = {
   bench: { packages: [], folders: ['dist', 'bin', 'weights'] },
-  train: { packages: [], folders: ['dist', 'bin', 'weights'] },
   tests: {
     packages: ['vitest', '@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-cpu'],
     folders: ['dist', 'bin', 'weights', 'src', 'test'],
@@ -174,16 +174,15 @@ try {
   writeFileSync(join(target, 'run'), RUN);
   chmodSync(join(target, 'run'), 0o755);
 
+  // tar chooses how to compress by the name's ending, so the temporary name keeps it.
   const out = resolve(values.out);
-  const packed = spawnSync(
-    'tar',
-    ['-caf', `${staging}/packed${basename(out).replace(/^[^.]*/, '')}`, '-C', staging, 'wfr-offline'],
-    { stdio: 'inherit' },
-  );
-  if (packed.status !== 0) fail('tar failed.');
-  const made = join(staging, readdirSync(staging).find((f) => f.startsWith('packed')) ?? '');
-  copyFileSync(made, `${out}.part`);
-  renameSync(`${out}.part`, out);
+  const part = join(dirname(out), `.part-${basename(out)}`);
+  const { status } = spawnSync('tar', ['-caf', part, '-C', staging, 'wfr-offline'], { stdio: 'inherit' });
+  if (status !== 0) {
+    rmSync(part, { force: true });
+    throw new Error(`tar could not write ${out}.`);
+  }
+  renameSync(part, out);
   console.log(`${out}: ${(statSync(out).size / 2 ** 20).toFixed(1)} MiB`);
 } finally {
   rmSync(staging, { recursive: true, force: true });
