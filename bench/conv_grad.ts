@@ -3,7 +3,9 @@
 // The convolutions of a net, forward and backward: one JSON line for each shape with the GFLOP/s of the forward pass,
 // the input gradient and the weight gradient (best of several runs, in turn, by timestamp queries), then the totals
 // over the net, each shape as often as the net has it, beside the device's rate of multiply-adds measured in the same
-// run. Padding channels are not counted as work; the first layer's input gradient, which no training step needs, is
+// run. `gemm` is the reference: a plain matrix product of the same inner sizes, [rows, kh·kw·C] × [kh·kw·C, out channels],
+// with as many rows as the map has pixels (fewer where the left matrix would pass 32 MB; a rate does not mind), which
+// is what the weight gradient costs in operations. Padding channels are not counted as work; the first layer's input gradient, which no training step needs, is
 // shown but left out of the totals. `--clock cpu` measures by the process's own processor time (GFLOP/s of one core):
 // for software adapters on a machine that does other things too.
 import { parseArgs } from 'node:util';
@@ -86,10 +88,19 @@ async function cpuTime(gpu: Gpu, program: Program, estimate: number): Promise<nu
   return (used.user + used.system) / 1000 / repeats;
 }
 
-/** Milliseconds of forward, input gradient and weight gradient, each the best of `runs` taken in turn. */
+/** The matrix product with the operations of an ungrouped convolution, as a dense layer of many rows. */
+function gemmOf(s: Conv2dShape): Conv2dShape | undefined {
+  if (s.groups !== 1) return undefined;
+  const inner = s.kernelHeight * s.kernelWidth * s.inChannels;
+  const rows = Math.min(s.batch * s.outHeight * s.outWidth, Math.floor(32e6 / (4 * inner)));
+  return denseShape([rows, inner], [s.outChannels, inner]);
+}
+
+/** Milliseconds of forward, input gradient, weight gradient and the GEMM, each the best of `runs` taken in turn. */
 async function measure(
   gpu: Gpu,
   s: Conv2dShape,
+  gemm: Conv2dShape | undefined,
   runs: number,
 ): Promise<{ ms: number[]; compile: number[]; labels: string[] }> {
   const made: GPUBuffer[] = [];
@@ -124,6 +135,17 @@ async function measure(
     conv2dGradInput({ shape: s, dy: y, weight, dx }, gpu.traits),
     conv2dGradWeight({ shape: s, x, dy: y, dw, temporary }, gpu.traits),
   ];
+  if (gemm) {
+    const [rows, inner] = [gemm.batch * gemm.inHeight * gemm.inWidth, gemm.inChannels];
+    const product = {
+      shape: gemm,
+      x: operand([rows, inner], true),
+      weight: operand([quads(inner) * 4, gemm.outChannels], true, 'f32').ref,
+      activation: 'none' as const,
+      y: operand([rows, gemm.outChannels]),
+    };
+    lists.push(conv2dForward(product, planConv2d(gemm, gpu.traits), gpu.traits));
+  }
   const programs = await Promise.all(lists.map((calls) => Program.create(gpu, calls)));
   const ms = lists.map(() => Number.POSITIVE_INFINITY);
   const compile: number[] = [];
@@ -158,14 +180,16 @@ const totals = [0, 0, 0];
 const work = [0, 0, 0];
 for (const { shape, count, first } of shapesOf(graph)) {
   if (!describeShape(shape).includes(values.only)) continue;
-  const { ms, compile, labels } = await measure(gpu, shape, Number(values.runs));
+  const gemm = gemmOf(shape);
+  const { ms, compile, labels } = await measure(gpu, shape, gemm, Number(values.runs));
   const flops = convFlops(shape);
-  ms.forEach((v, i) => {
+  ms.slice(0, 3).forEach((v, i) => {
     if (first && i === 1) return;
     totals[i] += v * count;
     work[i] += flops * count;
   });
   const [forward, gradInput, gradWeight] = ms.map((v) => round(flops / v / 1e6));
+  const product = gemm && round(convFlops(gemm) / ms[3] / 1e6);
   emit({
     layer: describeShape(shape),
     count,
@@ -173,6 +197,8 @@ for (const { shape, count, first } of shapesOf(graph)) {
     forward,
     grad_input: gradInput,
     grad_weight: gradWeight,
+    gemm: product,
+    weight_to_gemm: product && round(gradWeight / product, 2),
     backward_share: round((2 * ms[0]) / (ms[1] + ms[2]), 2),
     first_ms: compile.map((v) => round(v, 0)),
     kernels: labels,
