@@ -101,11 +101,14 @@ export type MtcnnNet = 'pnet' | 'rnet' | 'onet';
 /** Side of the square that each net looks at. */
 export const NET_SIZE = { pnet: PNET_WINDOW, rnet: RNET_SIZE, onet: ONET_SIZE } as const;
 
-/** Weights of the losses in the paper, section 3. */
+/**
+ * Weights of the losses: the paper's (section 3) for P- and R-Net. O-Net's box and points count more here (there 0.5 and 1):
+ * their errors are squares of a few hundredths, beside which the class loss alone would shape the layers they share.
+ */
 export const NET_LOSS: Record<MtcnnNet, MtcnnLossOptions> = {
   pnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
   rnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
-  onet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 1, keep: 0.7 },
+  onet: { classWeight: 1, boxWeight: 1, pointsWeight: 4, keep: 0.7 },
 };
 
 /**
