@@ -15,7 +15,7 @@ import {
   read,
   write,
 } from '../tensor.js';
-import { eachPlaceOfWindow, type PoolWindow, windowUniforms } from './window.js';
+import { eachPlaceOfWindow, eachQuad, type PoolWindow, windowUniforms } from './window.js';
 
 const SIZE = 64;
 
@@ -33,19 +33,14 @@ function gather<B>(
       label,
       uniforms: { count: u32(count), ...windowUniforms(dx.shape, dy.shape, w) },
       buffers: [...extra, read('dy', dy), write('dx', dx)],
-      body: `${eachItem(SIZE)}
-  let q = i % params.channel_quads;
-  let pixel = i / params.channel_quads;
-  let ix = pixel % params.in_w;
-  let iy = pixel / params.in_w % params.in_h;
-  let n = pixel / (params.in_w * params.in_h);
+      body: `${eachQuad(SIZE, 'in')}
   // The windows that cover this place, in coordinates with the padding.
-  let py = iy + params.padding;
-  let px = ix + params.padding;
-  let from_y = select(0u, (py - params.kernel) / params.stride + 1u, py >= params.kernel);
-  let from_x = select(0u, (px - params.kernel) / params.stride + 1u, px >= params.kernel);
-  let to_y = min(py / params.stride, params.out_h - 1u);
-  let to_x = min(px / params.stride, params.out_w - 1u);
+  let y = py + params.padding;
+  let x = px + params.padding;
+  let from_y = select(0u, divide(y - params.kernel, params.stride, params.per_stride) + 1u, y >= params.kernel);
+  let from_x = select(0u, divide(x - params.kernel, params.stride, params.per_stride) + 1u, x >= params.kernel);
+  let to_y = min(divide(y, params.stride, params.per_stride), params.out_h - 1u);
+  let to_x = min(divide(x, params.stride, params.per_stride), params.out_w - 1u);
   var sum = vec4<f32>(0.0);
   for (var oy = from_y; oy <= to_y; oy++) {
     for (var ox = from_x; ox <= to_x; ox++) {
@@ -84,7 +79,7 @@ export function maxPoolBackward<B>(
       label: 'maxPool.backward.places',
       uniforms: { count: u32(count), ...windowUniforms(dx.shape, dy.shape, w) },
       buffers: [read('x', x), { name: 'places', ref: places, element: 'u32', write: true }],
-      body: `${eachItem(SIZE)}
+      body: `${eachQuad(SIZE, 'out')}
   var most = vec4<f32>(-3.4028234e38);
   var place = vec4<u32>(255u);
 ${eachPlaceOfWindow(`// Only a larger value takes over: the first of equal ones stays.
@@ -102,7 +97,7 @@ ${eachPlaceOfWindow(`// Only a larger value takes over: the first of equal ones 
       dy,
       dx,
       w,
-      `let place = vec4<u32>((py - oy * params.stride) * params.kernel + px - ox * params.stride);
+      `let place = vec4<u32>((y - oy * params.stride) * params.kernel + x - ox * params.stride);
       let mine = ((vec4<u32>(places[o]) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)) == place;
       sum += select(vec4<f32>(0.0), load_dy(o), mine);`,
     ),

@@ -15,7 +15,7 @@ import {
   read,
   write,
 } from '../tensor.js';
-import { eachPlaceOfWindow, type PoolWindow, windowUniforms } from './window.js';
+import { eachPlaceOfWindow, eachQuad, type PoolWindow, windowUniforms } from './window.js';
 
 const SIZE = 64;
 
@@ -93,7 +93,7 @@ export function avgPool<B>(x: Operand<B>, y: Operand<B>, w: PoolWindow): KernelC
       label: 'avgPool.forward',
       uniforms: { count: u32(count), ...windowUniforms(x.shape, y.shape, w) },
       buffers: [read('x', x), write('y', y)],
-      body: `${eachItem(SIZE)}
+      body: `${eachQuad(SIZE, 'out')}
   var sum = vec4<f32>(0.0);
 ${eachPlaceOfWindow('sum += v;')}
   let rows = min(y0 + params.kernel, params.in_h + 2u * params.padding) - y0;
