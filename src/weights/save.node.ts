@@ -1,17 +1,19 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Weights } from './convert.js';
 import { WeightsError } from './errors.js';
 import { writeSafetensors } from './formats/safetensors.js';
 import { metadataToStrings } from './metadata.js';
 import { readWeights } from './read.js';
 
-/** Writes weights as safetensors, under a temporary name first. */
+/** Writes weights as safetensors, under a temporary name first. Missing folders are made. */
 export async function saveWeights(
   file: string,
   { state, metadata }: Weights,
   type: 'f32' | 'f16' = 'f32',
 ): Promise<void> {
+  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
   const temporary = `${file}.${randomBytes(4).toString('hex')}.tmp`;
   try {
     await writeFile(temporary, writeSafetensors(state, metadataToStrings(metadata), type));
