@@ -30,6 +30,7 @@ import type { Weights } from '../src/weights/convert.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { saveWeights } from '../src/weights/save.node.js';
 import { weightsFor } from './nets.js';
+import { adapterName, emit, GROUP_PHOTOS, mean, median, round } from './shared.js';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -62,11 +63,6 @@ interface Result {
 interface Pipeline {
   annotate(file: string): Promise<Result>;
 }
-
-const emit = (line: object) => console.log(JSON.stringify(line));
-const round = (v: number, digits = 1) => Number(v.toFixed(digits));
-const mean = (list: readonly number[]) => list.reduce((a, b) => a + b, 0) / list.length;
-const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
 class Wfr implements Pipeline {
   readonly #detector: Mtcnn;
@@ -231,10 +227,9 @@ async function fitted(photos: readonly string[], folder: string): Promise<string
 }
 
 function samplePhotos(): string[] {
-  const folder = path.join(import.meta.dirname, '..', 'node_modules', '@vladmandic', 'face-api', 'demo');
-  return readdirSync(folder)
+  return readdirSync(GROUP_PHOTOS)
     .filter((f) => f.endsWith('.jpg'))
-    .map((f) => path.join(folder, f));
+    .map((f) => path.join(GROUP_PHOTOS, f));
 }
 
 /** Faces that both found, each with its best partner, if they overlap by half. */
@@ -278,7 +273,7 @@ try {
   const files = await fitted(photos, folder);
   const { torch, about } = await Torch.start(python, folder);
   const gpu = await openGpu();
-  emit({ bench: 'annotate_peers', adapter: gpu.adapter.info.description, precision, minFace, ...about });
+  emit({ bench: 'annotate_peers', adapter: adapterName(gpu), precision, minFace, ...about });
   const pipelines: Record<string, Pipeline> = { wfr: new Wfr(gpu, detector, recogniser), torch };
   const results: Record<string, Result[][]> = { wfr: [], torch: [] };
   for (const [i, file] of files.entries()) {

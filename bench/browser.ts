@@ -20,13 +20,13 @@ import { writeSafetensors } from '../src/weights/formats/safetensors.js';
 import { metadataToStrings } from '../src/weights/metadata.js';
 import { cameraOf, launch, openPage, root, TestServer } from '../test/browser/harness.js';
 import { blobs, eagerMtcnn, smallRecogniser } from '../test/face/helpers.js';
+import { emit } from './shared.js';
 
 const OUT = join(root, 'demo', 'out');
 const HOUR = 3_600_000;
 const wanted = process.argv.indexOf('--frames');
 const frames = wanted < 0 ? 1000 : Number(process.argv[wanted + 1]);
 const folder = mkdtempSync(join(tmpdir(), 'wfr-bench-'));
-const print = (line: object) => console.log(JSON.stringify(line));
 
 /** A browser whose camera shows one picture. */
 const withCamera = (picture: Picture) =>
@@ -68,7 +68,7 @@ async function coldLoad(): Promise<void> {
       );
       const found = await page.locator('#seen li').count();
       const nets = await page.locator('#detector, #recogniser').allTextContents();
-      print({ visit, nets, found, cold: JSON.parse(cold!), first: JSON.parse(first!), later });
+      emit({ visit, nets, found, cold: JSON.parse(cold!), first: JSON.parse(first!), later });
     }
   } finally {
     await browser.close();
@@ -123,7 +123,7 @@ async function memory(): Promise<void> {
       }
       const { metrics } = await session.send('Performance.getMetrics');
       const heap = metrics.find((m) => m.name === 'JSHeapUsedSize')?.value ?? 0;
-      print({
+      emit({
         frames: Number(seen.frames),
         collected,
         gpuBytes: Number(seen.gpuBytes),

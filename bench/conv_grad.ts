@@ -5,8 +5,8 @@
 // over the net, each shape as often as the net has it, beside the device's rate of multiply-adds measured in the same
 // run. `gemm` is the reference: a plain matrix product of the same inner sizes, [rows, kh·kw·C] × [kh·kw·C, out channels],
 // with as many rows as the map has pixels (fewer where the left matrix would pass 32 MB; a rate does not mind), which
-// is what the weight gradient costs in operations. Padding channels are not counted as work; the first layer's input gradient, which no training step needs, is
-// shown but left out of the totals. `--clock cpu` measures by the process's own processor time (GFLOP/s of one core):
+// is what the weight gradient costs in operations. Padding channels are not counted as work; the first layer's input
+// gradient, which no training step needs, is shown but left out of the totals. `--clock cpu` measures by the process's own processor time (GFLOP/s of one core):
 // for software adapters on a machine that does other things too.
 import { parseArgs } from 'node:util';
 import { type BufferRange, type Gpu, openGpu } from '../src/gpu/gpu.js';
@@ -25,6 +25,7 @@ import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { type Operand, quads, tensorBytes } from '../src/kernels/tensor.js';
 import { iresnet } from '../src/nets/iresnet.js';
 import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
+import { adapterName, emit, round } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -42,8 +43,6 @@ const NETS: Record<string, (shape: readonly number[]) => Graph> = {
   mobilefacenet: (shape) => mobileFaceNet(shape),
   iresnet50: (shape) => iresnet(shape, { depth: 50 }),
 };
-const round = (v: number, digits = 1) => Number(v.toFixed(digits));
-const emit = (line: object) => console.log(JSON.stringify(line));
 
 interface Layer {
   shape: Conv2dShape;
@@ -164,12 +163,11 @@ async function measure(
 
 const gpu = await openGpu();
 const { gflops: peak } = await measureFmaRate(gpu, 1);
-const { vendor, architecture, description } = gpu.adapter.info;
 const size = Number(values.size);
 const graph = NETS[values.net]([Number(values.batch), size, size, 3]);
 emit({
   bench: 'conv_grad',
-  adapter: [vendor, architecture, description].filter(Boolean).join(' '),
+  adapter: adapterName(gpu),
   fma_gflops: round(peak),
   net: values.net,
   batch: Number(values.batch),

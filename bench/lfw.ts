@@ -10,6 +10,7 @@ import { testSetFromList } from '../src/face/verification/run.node.js';
 import { DetectionStore, EmbeddingStore } from '../src/face/verification/store.node.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { emit, round } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -46,7 +47,7 @@ const run = async (count: number): Promise<Timing> => {
     noFace: 'centre',
     minFace: 40,
     onPicture: () => {
-      if (++done % 100 === 0) console.log(JSON.stringify({ pictures: done, ...memory() }));
+      if (++done % 100 === 0) emit({ pictures: done, ...memory() });
     },
   });
   return timing;
@@ -55,19 +56,16 @@ const run = async (count: number): Promise<Timing> => {
 await run(10);
 const start = performance.now();
 const timing = await run(Number(values.pictures));
-const rate = (stage: 'decode' | 'detect' | 'embed') =>
-  Number((timing.count[stage] / timing[stage]).toFixed(2));
-console.log(
-  JSON.stringify({
-    bench: 'lfw',
-    net: weights.metadata.title ?? weights.metadata.net,
-    flip,
-    pictures: timing.count.decode,
-    decodePerSecond: rate('decode'),
-    detectPerSecond: rate('detect'),
-    alignAndEmbedPerSecond: rate('embed'),
-    picturesPerSecond: Number(((1000 * timing.count.decode) / (performance.now() - start)).toFixed(2)),
-    ...memory(),
-  }),
-);
+const rate = (stage: 'decode' | 'detect' | 'embed') => round(timing.count[stage] / timing[stage], 2);
+emit({
+  bench: 'lfw',
+  net: weights.metadata.title ?? weights.metadata.net,
+  flip,
+  pictures: timing.count.decode,
+  decodePerSecond: rate('decode'),
+  detectPerSecond: rate('detect'),
+  alignAndEmbedPerSecond: rate('embed'),
+  picturesPerSecond: round((1000 * timing.count.decode) / (performance.now() - start), 2),
+  ...memory(),
+});
 gpu.close();

@@ -18,6 +18,7 @@ import { describe } from '../src/nets/describe.js';
 import { exportOnnx } from '../src/weights/onnx/export.js';
 import { NETS, weightsFor } from './nets.js';
 import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
+import { emit, median, round } from './shared.js';
 
 interface Session {
   run(x: Float32Array): Promise<Float32Array>;
@@ -126,28 +127,23 @@ async function compareNet(name: string, engines: readonly string[], runs: number
   for (const row of rows) {
     const common = { bench: 'peer', net: name, shape, engine: row.name };
     if (row.failed || !row.output) {
-      console.log(JSON.stringify({ ...common, failed: row.failed }));
+      emit({ ...common, failed: row.failed });
       continue;
     }
     const ms = median(row.wall);
-    console.log(
-      JSON.stringify({
-        ...common,
-        ms: round(ms),
-        least_ms: round(Math.min(...row.wall)),
-        processor_ms: round(median(row.cpu)),
-        gflops: round(flops / ms / 1e6),
-        first_ms: Math.round(row.first),
-        cosine: reference && Number(cosine(row.output, reference).toFixed(7)),
-      }),
-    );
+    emit({
+      ...common,
+      ms: round(ms, 2),
+      least_ms: round(Math.min(...row.wall), 2),
+      processor_ms: round(median(row.cpu), 2),
+      gflops: round(flops / ms / 1e6, 2),
+      first_ms: Math.round(row.first),
+      cosine: reference && round(cosine(row.output, reference), 7),
+    });
     await row.session?.close();
   }
   gpu.close();
 }
-
-const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
-const round = (v: number) => Number(v.toFixed(2));
 
 function cosine(a: Float32Array, b: Float32Array): number {
   let [ab, aa, bb] = [0, 0, 0];

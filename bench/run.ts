@@ -22,6 +22,7 @@ import { describe } from '../src/nets/describe.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { NETS, weightsFor } from './nets.js';
 import { benchPeers } from './peers.js';
+import { adapterName, emit, GROUP_PHOTOS, median, round } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -35,9 +36,6 @@ const { values } = parseArgs({
 const only = values.only?.split(',');
 const runs = Number(values.runs);
 const wanted = (name: string) => !only || only.includes(name);
-const emit = (line: object) => console.log(JSON.stringify(line));
-const median = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1];
-const round = (v: number, digits = 2) => Number(v.toFixed(digits));
 
 async function benchNet(name: string, peak: number): Promise<void> {
   const gpu = await openGpu();
@@ -67,10 +65,10 @@ async function benchNet(name: string, peak: number): Promise<void> {
     bench: 'net',
     name,
     precision: precisionOption(),
-    ms: round(ms),
+    ms: round(ms, 2),
     // Where the adapter is the processor: its time over its cores, which other work disturbs less than wall time.
-    processor_ms: round(median(processor)),
-    gflops: round(gflops),
+    processor_ms: round(median(processor), 2),
+    gflops: round(gflops, 2),
     share_of_peak: round(gflops / peak, 3),
     compile_ms: round(compiled - started, 0),
     first_run_ms: round(first - compiled, 0),
@@ -102,8 +100,8 @@ async function kernels(gpu: Gpu, net: string, executable: Awaited<ReturnType<Mod
       kernel,
       calls: f.calls,
       ms: round(f.ms, 3),
-      gflops: round(f.flops / f.ms / 1e6),
-      gbytes: round(f.bytes / f.ms / 1e6),
+      gflops: round(f.flops / f.ms / 1e6, 2),
+      gbytes: round(f.bytes / f.ms / 1e6, 2),
     });
   }
 }
@@ -117,15 +115,7 @@ async function benchAnnotate(): Promise<void> {
   const gpu = await openGpu();
   const detector = Mtcnn.create(gpu, weights[0]);
   const embedder = Embedder.create(gpu, weights[1]);
-  const file = path.join(
-    import.meta.dirname,
-    '..',
-    'node_modules',
-    '@vladmandic',
-    'face-api',
-    'demo',
-    'sample1.jpg',
-  );
+  const file = path.join(GROUP_PHOTOS, 'sample1.jpg');
   const bytes = readFileSync(file);
   const stages: Record<string, number[]> = {
     decode: [],
@@ -192,15 +182,14 @@ function precisionOption(): 'f32' | 'f16' {
 
 const probe = await openGpu();
 const { gflops: peak } = await measureFmaRate(probe, 1);
-const { vendor, architecture, description } = probe.adapter.info;
-probe.close();
 emit({
   bench: 'device',
-  adapter: [vendor, architecture, description].filter(Boolean).join(' '),
+  adapter: adapterName(probe),
   fma_gflops: round(peak, 1),
   precision: precisionOption(),
   date: new Date().toISOString().slice(0, 10),
 });
+probe.close();
 if (values.peers) {
   await benchPeers({ only, engines: values.engines?.split(','), runs: Number(values.runs) });
   // Other engines leave workers and timers behind.

