@@ -35,7 +35,10 @@ export function windowUniforms(
   };
 }
 
-/** A kernel's beginning, an item a quad of the map before (`in`) or after (`out`) pooling: quad q of pixel (n, py, px). */
+/**
+ * A kernel's beginning, an item a quad of the map before (`in`) or after (`out`) pooling: item i is quad q of pixel
+ * (n, py, px).
+ */
 export const eachQuad = (size: number, of: 'in' | 'out'): string => `${DIVIDE}
 ${eachItem(size)}
   let pixel = divide(i, params.channel_quads, params.per_quads);
@@ -46,8 +49,8 @@ ${eachItem(size)}
   let py = row - n * params.${of}_h;`;
 
 /**
- * Visits the places of the window of output quad i (eachQuad) that lie in the map `x`; `step` sees the window's corner y0, x0 (with
- * the padding), kx, ky and the quad v there.
+ * Visits the places of the window of output quad i (eachQuad) that lie in the map `x`; `step` sees the window's corner
+ * y0, x0 (with the padding), kx, ky and the quad v there.
  */
 export const eachPlaceOfWindow = (step: string): string => `  let y0 = py * params.stride;
   let x0 = px * params.stride;
