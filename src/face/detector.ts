@@ -135,7 +135,7 @@ export class Mtcnn {
       'box',
     ]);
     for (const [i, box] of kept.entries()) {
-      const score = outputs.prob[2 * i + 1];
+      const score = faceScore(outputs.prob, i);
       if (score <= threshold) continue;
       found.push({ ...box, score });
       regressions.push(quadruple(outputs.box, i));
@@ -155,7 +155,7 @@ export class Mtcnn {
       'points',
     ]);
     for (const [i, box] of kept.entries()) {
-      const score = outputs.prob[2 * i + 1];
+      const score = faceScore(outputs.prob, i);
       if (score <= threshold) continue;
       const w = box.x2 - box.x1 + 1;
       const h = box.y2 - box.y1 + 1;
@@ -277,6 +277,13 @@ function propose(candidates: readonly Candidate[]): ScoredBox[] {
     .slice(0, MAX_CANDIDATES)
     .map((i) => ({ ...toSquare(calibrate(boxes[i], boxes[i].regression, 0)), score: boxes[i].score }));
 }
+
+/**
+ * A face's probability, as what the background leaves where that is little: near 1 a 32-bit float has too few steps, and
+ * rounding would choose which of two sure finds of a face stays.
+ */
+const faceScore = (prob: Float32Array, i: number): number =>
+  prob[2 * i + 1] > 0.5 ? 1 - prob[2 * i] : prob[2 * i + 1];
 
 const quadruple = (values: Float32Array, i: number): Regression => [
   values[4 * i],

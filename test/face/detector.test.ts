@@ -176,7 +176,7 @@ const demo = path.join(
   'demo',
 );
 
-describe('public weights on photos', () => {
+describe('weights that are found, on photos', () => {
   it('agrees with the reference', async (context) => {
     const weights = await loadWeights('detector').catch(() => undefined);
     if (!weights) return context.skip('no detector weights found (WFR_WEIGHTS)');
