@@ -20,7 +20,7 @@ export interface EmbedderOptions {
 }
 
 /** Faces a batch; a last part is filled up with empty work. With flip each face is two rows. */
-const BATCHES = [1, 4, 16];
+const BATCHES = [1, 2, 3, 4, 6, 8, 12, 16];
 const IDENTITY: Affine = [1, 0, 0, 0, 1, 0];
 
 /** Turns faces into unit vectors: aligned by their landmarks on the GPU, batched, e = f(x) + f(mirror x). */
@@ -121,6 +121,7 @@ export class Embedder {
       const batch = BATCHES.find((b) => b >= part.length) ?? largest;
       const rows = this.flip ? 2 * batch : batch;
       const executable = await this.model.at([rows, this.net.height, this.net.width, this.net.channels]);
+      await this.model.trim();
       embeddings.push(...(await this.runBatch(executable, picture, part, samples)));
     }
     return embeddings;

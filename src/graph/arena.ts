@@ -25,6 +25,11 @@ export class Arena {
     return this.#current;
   }
 
+  /** Whether a larger buffer has taken this one's place for later sizes. */
+  isOutgrown(buffer: GPUBuffer): boolean {
+    return buffer !== this.#current;
+  }
+
   release(buffer: GPUBuffer): void {
     this.#users.set(buffer, this.#users.get(buffer)! - 1);
     this.#destroyIfUnused(buffer);

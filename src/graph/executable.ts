@@ -71,7 +71,8 @@ export async function compile(
     });
     const inputs = new Map(graph.nodes.filter((n) => n.op === 'input').map((n) => [n.name!, io(n.id)]));
     const outputs = new Map([...graph.outputs].map(([name, id]) => [name, io(id)]));
-    return new Executable(gpu, graph, program, inputs, outputs, plan, release);
+    const isOutgrown = () => arena !== undefined && arenas.isOutgrown(arena);
+    return new Executable(gpu, graph, program, inputs, outputs, plan, release, isOutgrown);
   } catch (error) {
     release();
     throw error;
@@ -115,6 +116,8 @@ export class Executable {
     readonly outputs: ReadonlyMap<string, Operand<BufferRange>>,
     readonly memory: MemoryPlan,
     private readonly release: () => void,
+    /** Whether its scratch memory is kept for its sake alone, a larger size having brought a larger one. */
+    readonly isOutgrown: () => boolean,
   ) {}
 
   /** Records the work into a caller's encoder; inputs must have been written before, outputs are read after. */

@@ -48,6 +48,19 @@ export class Model {
     return executable;
   }
 
+  /**
+   * Forgets sizes whose scratch memory a larger size has outgrown: compiled again when next asked for, they share the
+   * larger one. Only while no executable is in use.
+   */
+  async trim(): Promise<void> {
+    for (const [key, size] of [...this.#sizes]) {
+      const executable = await size;
+      if (!executable.isOutgrown()) continue;
+      this.#sizes.delete(key);
+      executable.destroy();
+    }
+  }
+
   #compile(shape: readonly number[]): Promise<Executable> {
     return compile(this.gpu, this.build(shape), this.#store, this.values, {
       ...this.options,

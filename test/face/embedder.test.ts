@@ -166,11 +166,33 @@ describe('embeddings', () => {
     const gpu = await sharedGpu();
     await withEmbedder(smallRecogniser(), {}, async (e) => {
       const points = [face(0, 1, 100, 80), face(0.3, 0.9, 80, 90)];
-      for (const n of [1, 2]) await e.embed(picture, points.slice(0, n));
+      for (const n of [2, 1]) await e.embed(picture, points.slice(0, n));
       const warm = memory(gpu);
       for (let i = 0; i < 100; i++) await e.embed(picture, points.slice(0, 1 + (i % 2)));
       expect(memory(gpu)).toEqual(warm);
     });
+  });
+
+  it('of more faces take scratch memory for the largest batch alone, and no further pipelines', async () => {
+    const gpu = await sharedGpu();
+    const faces = (n: number) => Array.from({ length: n }, (_, i) => face(0.1 * i, 1, 100, 80));
+    const used = async (counts: number[]) => {
+      const before = memory(gpu);
+      let bytes = 0;
+      await withEmbedder(smallRecogniser(), {}, async (e) => {
+        for (const n of counts) await e.embed(picture, faces(n));
+        bytes = memory(gpu).bytes - before.bytes;
+      });
+      return bytes;
+    };
+    // Staging memory stays for the next user.
+    await used([16]);
+    // Either way the same sizes are compiled at the end, the largest of them first or last.
+    const falling = await used([16, 3, 2, 1]);
+    const { size } = gpu.pipelines;
+    expect(await used([1, 2, 3, 16, 3, 2, 1])).toBe(falling);
+    await used([5, 7, 10]);
+    expect(gpu.pipelines.size).toBe(size);
   });
 
   it('refuse weights of a detector', async () => {
