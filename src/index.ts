@@ -45,11 +45,11 @@ export { type Augmentation, parseAugmentation } from './train/data/augment.js';
 export { type MemoryPicture, MemorySource, type MemorySourceOptions } from './train/data/memory_source.js';
 export { type Batch, type DataSource, UNLABELLED } from './train/data/source.js';
 export type { Objective } from './train/objective.js';
+export type { Recipe } from './train/recipe.js';
 export { learningRate, type Schedule } from './train/schedule.js';
 export {
   type CheckpointSink,
   DivergedError,
-  type Recipe,
   type StepReport,
   Trainer,
   type TrainerOptions,

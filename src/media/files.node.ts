@@ -45,13 +45,40 @@ export async function requireWritable(file: string): Promise<void> {
   const target = path.resolve(file);
   if (existsSync(target) && statSync(target).isDirectory())
     throw new WfrError(`${file} is a folder: name a file to write.`);
-  let folder = path.dirname(target);
-  while (!existsSync(folder) && folder !== path.dirname(folder)) folder = path.dirname(folder);
+  await requireWritableIn(
+    nearestExisting(path.dirname(target)),
+    (why) => `${file} cannot be written: ${why}. Name a file elsewhere.`,
+  );
+}
+
+/**
+ * Whether files could be written below this folder, which need not exist: as `requireWritable`, for a folder.
+ * @throws WfrError when it is a file, or cannot be made or written to.
+ */
+export async function requireFolder(folder: string): Promise<void> {
+  const target = path.resolve(folder);
+  const place = nearestExisting(target);
+  if (!statSync(place).isDirectory())
+    throw new WfrError(
+      place === target
+        ? `${folder} is a file: name a folder.`
+        : `${folder} cannot be made: ${place} is a file. Name a folder elsewhere.`,
+    );
+  await requireWritableIn(place, (why) => `${folder} cannot be written to: ${why}. Name a folder elsewhere.`);
+}
+
+function nearestExisting(place: string): string {
+  let at = place;
+  while (!existsSync(at) && at !== path.dirname(at)) at = path.dirname(at);
+  return at;
+}
+
+async function requireWritableIn(folder: string, message: (why: string) => string): Promise<void> {
   const probe = path.join(folder, `.${process.pid}.${randomBytes(4).toString('hex')}.tmp`);
   try {
     await writeFile(probe, '');
   } catch (error) {
-    throw new WfrError(`${file} cannot be written: ${(error as Error).message}. Name a file elsewhere.`);
+    throw new WfrError(message((error as Error).message));
   } finally {
     await rm(probe, { force: true }).catch(() => undefined);
   }

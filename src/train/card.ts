@@ -1,5 +1,5 @@
 import type { WeightsMetadata } from '../weights/metadata.js';
-import type { Recipe } from './trainer.js';
+import type { Recipe } from './recipe.js';
 
 export interface CardInput {
   title: string;

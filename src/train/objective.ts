@@ -1,10 +1,11 @@
 /** The graph of a training step: a recogniser with its losses. */
 import { WfrError } from '../gpu/errors.js';
-import type { Graph, Tensor } from '../graph/graph.js';
+import type { Graph, Node, Tensor } from '../graph/graph.js';
 import type { ParameterValue } from '../graph/parameters.js';
 import type { Margin } from '../kernels/margin_loss/margin.js';
 import { initialize } from '../nets/initialize.js';
 import type { Recogniser } from '../nets/registry.js';
+import { UNLABELLED } from './data/source.js';
 import { Random } from './random.js';
 
 export interface Objective {
@@ -46,6 +47,21 @@ export function classChunks(classes: number, dimension: number, limit = CHUNK_BY
 export function sampledClasses(objective: Objective, { batch, classes }: ObjectiveSizes): number | undefined {
   const rate = objective.identity?.sampleRate ?? 1;
   return rate < 1 ? Math.min(classes, Math.max(batch, Math.ceil(rate * classes))) : undefined;
+}
+
+/** The batch's own classes and others drawn at random, in rising order, and the labels as places among them. */
+export function sampleClasses(
+  labels: Uint32Array,
+  classes: number,
+  count: number,
+  random: Random,
+): { selection: Uint32Array; labels: Uint32Array } {
+  const chosen = new Set([...labels].filter((y) => y < classes));
+  // Robert Floyd's sampling would need no rejection, but the share is seldom above a half.
+  while (chosen.size < count) chosen.add(random.below(classes));
+  const selection = Uint32Array.from(chosen).sort();
+  const place = new Map([...selection].map((c, i) => [c, i]));
+  return { selection, labels: labels.map((y) => place.get(y) ?? UNLABELLED) };
 }
 
 /**
@@ -99,32 +115,44 @@ export function trainingGraph(net: Recogniser, objective: Objective, sizes: Obje
   return g;
 }
 
+/** The parameters that are part of the net that is saved. */
+export const netParameters = (g: Graph): Node[] =>
+  g.nodes.filter(({ op, name }) => op === 'parameter' && !name!.startsWith(HEAD));
+
 /**
  * First weights: the net's as initialize() makes them, class centres normal with deviation 0.01, then whatever of
  * `init` fits by name (resampled where it was trained at another input size).
+ * @param initName what a message calls `init`.
  * @returns the values and the names that `init` did not have.
+ * @throws WfrError when `init` has none of the net's filters, or a weight of another shape.
  */
 export function initialWeights(
   g: Graph,
   seed: number,
   init?: ReadonlyMap<string, ParameterValue>,
+  initName = 'The weights to begin with',
 ): { values: Map<string, ParameterValue>; missing: string[] } {
   const values = initialize(g, seed);
+  for (const [name, { data }] of values) {
+    if (!name.startsWith(`${HEAD}classes`)) continue;
+    const random = Random.of(seed, name);
+    for (let i = 0; i < data.length; i++) data[i] = 0.01 * random.normal();
+  }
+  if (!init) return { values, missing: [] };
+  const parameters = netParameters(g);
+  const filters = parameters.filter(({ shape }) => shape.length === 4);
+  if (!filters.some(({ name }) => init.has(name!))) {
+    const some = (names: readonly string[]) =>
+      `${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''}`;
+    throw new WfrError(
+      `${initName} fits nothing of ${g.name}: the net needs ${some(filters.map(({ name }) => name!))}, and there are ${some([...init.keys()])}. Choose the --net that these weights are of.`,
+    );
+  }
   const missing: string[] = [];
-  for (const node of g.nodes) {
-    if (node.op !== 'parameter') continue;
-    const name = node.name!;
-    const { shape } = node;
-    if (name.startsWith(`${HEAD}classes`)) {
-      const random = Random.of(seed, name);
-      const data = values.get(name)!.data;
-      for (let i = 0; i < data.length; i++) data[i] = 0.01 * random.normal();
-      continue;
-    }
-    const given = init?.get(name);
-    if (!init || name.startsWith(HEAD)) continue;
-    if (!given) missing.push(name);
-    else values.set(name, fitted(name, given, shape, node.attributes.flatten?.map));
+  for (const { name, shape, attributes } of parameters) {
+    const given = init.get(name!);
+    if (!given) missing.push(name!);
+    else values.set(name!, fitted(name!, given, shape, attributes.flatten?.map));
   }
   return { values, missing };
 }

@@ -2,44 +2,21 @@ import { WfrError } from '../gpu/errors.js';
 import type { Gpu } from '../gpu/gpu.js';
 import type { Graph } from '../graph/graph.js';
 import type { ParameterValue } from '../graph/parameters.js';
-import { type TrainableOptions, TrainableParameters } from '../graph/trainable.js';
-import { planTraining, type TrainingMemory, type TrainingOptions, TrainingStep } from '../graph/training.js';
-import type { OptimizerConfig } from '../kernels/optimizer/update.js';
-import { type RecogniserDescription, recogniserOf } from '../nets/registry.js';
-import { type Batch, type DataSource, UNLABELLED } from './data/source.js';
-import { HEAD, initialWeights, type Objective, sampledClasses, trainingGraph } from './objective.js';
+import { TrainableParameters } from '../graph/trainable.js';
+import { planTraining, type TrainingMemory, TrainingStep } from '../graph/training.js';
+import type { Batch, DataOrigin, DataSource } from './data/source.js';
+import { distillFigures, identityFigures, meanOf } from './figures.js';
+import { HEAD, initialWeights, sampleClasses, sampledClasses } from './objective.js';
 import { Random } from './random.js';
-import { learningRate, type Schedule } from './schedule.js';
-
-/** What a run does, as plain data: kept in checkpoints, so that a resumed run can be held against it. */
-export interface Recipe {
-  /** `mobilefacenet` or `iresnet`, with what its metadata would say. */
-  net: string;
-  description: RecogniserDescription;
-  /** Side of the pictures that the net sees in training. */
-  size: number;
-  batch: number;
-  epochs: number;
-  seed: number;
-  objective: Objective;
-  optimizer: OptimizerConfig;
-  schedule: Pick<Schedule, 'kind' | 'rate' | 'power' | 'factor' | 'every' | 'final'> & {
-    /** Epochs of linear warm-up. */
-    warmupEpochs?: number;
-  };
-  /** Norm that gradients are scaled down to. */
-  clip?: number;
-  /** Batches whose gradients make one step. */
-  accumulate?: number;
-  /** Decay of the moving average of the weights; none without. */
-  ema?: number;
-  /** Storage of the forward maps; f16 takes half the memory. Default f32. */
-  precision?: 'f32' | 'f16';
-  /** Keep few maps and compute the others again in the backward pass. */
-  recompute?: boolean;
-  /** Weights whose names begin so stay as they are. */
-  freeze?: readonly string[];
-}
+import {
+  dataDifferences,
+  graphOf,
+  type Recipe,
+  recipeDifferences,
+  stepOptions,
+  trainableOptions,
+} from './recipe.js';
+import { learningRate } from './schedule.js';
 
 /** Where checkpoints go and come from: files in Node (CheckpointStore), anything in a page. */
 export interface CheckpointSink {
@@ -52,6 +29,9 @@ export interface CheckpointSink {
     { step: number; state: Record<string, unknown>; buffers: Record<string, ArrayBuffer> } | undefined
   >;
 }
+
+/** What a checkpoint keeps beside the buffers. */
+type RunState = { recipe: Recipe; data?: DataOrigin };
 
 /** What is known after a step. */
 export interface StepReport {
@@ -77,9 +57,13 @@ export interface StepReport {
 export interface TrainerOptions {
   /** Weights to begin with, by name; what they lack is initialised. */
   init?: ReadonlyMap<string, ParameterValue>;
+  /** What messages call them. */
+  initName?: string;
   checkpoints?: CheckpointSink;
   /** Steps between checkpoints. Default 500. */
   checkpointEvery?: number;
+  /** Watch every layer at every step and stop at the first value that is not finite. Slow. */
+  detectAnomaly?: boolean;
 }
 
 export interface RunOptions {
@@ -91,6 +75,9 @@ export interface RunOptions {
   /** After each epoch and at the end. */
   onEpoch?: (epoch: number, step: number) => void | Promise<void>;
 }
+
+const ADVICE =
+  'Lower --lr, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
 
 /** Thrown when a loss is not finite: names the batch and the first layer where it went wrong. */
 export class DivergedError extends WfrError {}
@@ -122,10 +109,12 @@ export class Trainer {
     options: TrainerOptions = {},
   ): Promise<Trainer> {
     const graph = graphOf(recipe, source);
-    const { values, missing } = initialWeights(graph, recipe.seed, options.init);
+    const { values, missing } = initialWeights(graph, recipe.seed, options.init, options.initName);
     const parameters = TrainableParameters.create(gpu, graph, values, trainableOptions(recipe));
     try {
-      const compiled = await TrainingStep.compile(gpu, graph, 'loss', parameters, stepOptions(recipe));
+      const { detectAnomaly } = options;
+      const how = { ...stepOptions(recipe), detectAnomaly };
+      const compiled = await TrainingStep.compile(gpu, graph, 'loss', parameters, how);
       return new Trainer(gpu, recipe, source, graph, parameters, compiled, options, missing);
     } catch (error) {
       parameters.destroy();
@@ -168,21 +157,29 @@ export class Trainer {
     return learningRate({ ...schedule, steps, stepsPerEpoch, warmup }, step);
   }
 
-  /** Continues where a checkpoint stands. @throws WfrError when it is of another recipe. */
-  restore({ step, state, buffers }: NonNullable<Awaited<ReturnType<CheckpointSink['latest']>>>): void {
-    const differing = differences(state.recipe as Recipe, this.recipe);
+  /**
+   * Continues where a checkpoint stands.
+   * @returns whether the checkpoint says what data it was trained on; what earlier versions wrote does not.
+   * @throws WfrError when it is of another recipe or other data.
+   */
+  restore({ step, state, buffers }: NonNullable<Awaited<ReturnType<CheckpointSink['latest']>>>): boolean {
+    const { recipe, data } = state as unknown as RunState;
+    const differing = recipeDifferences(recipe, this.recipe);
+    const { origin } = this.source;
+    if (data && origin) differing.push(...dataDifferences(data, origin));
     if (differing.length > 0)
       throw new WfrError(
-        `The checkpoint is of another run: ${differing.join(', ')} differ. Resume with the same options, or begin anew with --init and its weights.`,
+        `The checkpoint is of another run: ${differing.join(', ')} ${differing.length > 1 ? 'differ' : 'differs'}. Resume with the same options and data, or begin anew with --init and its weights.`,
       );
     this.parameters.restore(buffers);
     this.#step = step;
+    return data !== undefined;
   }
 
   async checkpoint(): Promise<void> {
     await this.options.checkpoints?.save({
       step: this.#step,
-      state: { recipe: this.recipe },
+      state: { recipe: this.recipe, data: this.source.origin } satisfies RunState,
       buffers: await this.parameters.snapshot(),
     });
   }
@@ -209,6 +206,7 @@ export class Trainer {
         const batch = (await batches.next()).value as Batch;
         waited += performance.now() - asked;
         const report = await this.#runBatch(this.compiled, batch, rate, this.#step * accumulate + k);
+        if (this.options.detectAnomaly) await this.#watched(batch);
         if (!Number.isFinite(report.loss)) throw await this.#diverged(batch);
         micro.push(report);
         // A NaN may die in a max() before it reaches the loss, but not before the gradients.
@@ -270,16 +268,27 @@ export class Trainer {
     };
   }
 
+  /** @throws DivergedError when a value of the batch just run was not finite. */
+  async #watched(batch: Batch): Promise<void> {
+    const layer = await this.compiled.firstAnomaly();
+    if (layer !== undefined)
+      throw new DivergedError(
+        `The first value that is not finite is in ${layer}, at step ${this.#step + 1} (pictures ${this.#namesOf(batch)}). ${ADVICE}`,
+      );
+  }
+
+  #namesOf({ pictures }: Batch): string {
+    const first = [...pictures.slice(0, 3)].map((p) => this.source.nameOf(p)).join(', ');
+    return pictures.length > 3 ? `${first}, …` : first;
+  }
+
   /** Goes back to the last checkpoint and repeats its steps while watching every layer. */
   async #diverged(batch: Batch): Promise<Error> {
     const accumulate = this.recipe.accumulate ?? 1;
-    const names = [...batch.pictures.slice(0, 3)].map((p) => this.source.nameOf(p)).join(', ');
-    const where = `step ${this.#step + 1} (pictures ${names}, …)`;
-    const advice =
-      'Lower --lr, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
+    const where = `step ${this.#step + 1} (pictures ${this.#namesOf(batch)})`;
     const last = await this.options.checkpoints?.latest();
     if (!last)
-      return new DivergedError(`The loss or its gradient is no number any more at ${where}. ${advice}`);
+      return new DivergedError(`The loss or its gradient is no number any more at ${where}. ${ADVICE}`);
     this.parameters.restore(last.buffers);
     const options = { ...stepOptions(this.recipe), detectAnomaly: true };
     const watching = await TrainingStep.compile(this.gpu, this.graph, 'loss', this.parameters, options);
@@ -290,13 +299,12 @@ export class Trainer {
         await this.#runBatch(watching, repeated, this.rateAt(Math.floor(i / accumulate)), i);
         const layer = await watching.firstAnomaly();
         if (layer === undefined) continue;
-        const first = [...repeated.pictures.slice(0, 3)].map((p) => this.source.nameOf(p)).join(', ');
         return new DivergedError(
-          `The loss or its gradient is no number any more at ${where}. The first value that is not finite is in ${layer}, at step ${Math.floor(i / accumulate) + 1} (pictures ${first}, …). The checkpoint of step ${last.step} is whole. ${advice}`,
+          `The loss or its gradient is no number any more at ${where}. The first value that is not finite is in ${layer}, at step ${Math.floor(i / accumulate) + 1} (pictures ${this.#namesOf(repeated)}). The checkpoint of step ${last.step} is whole. ${ADVICE}`,
         );
       }
       return new DivergedError(
-        `The loss or its gradient is no number at ${where}, but repeating from step ${last.step} did not show where. ${advice}`,
+        `The loss or its gradient is no number at ${where}, but repeating from step ${last.step} did not show where. ${ADVICE}`,
       );
     } finally {
       watching.destroy();
@@ -307,85 +315,4 @@ export class Trainer {
     this.compiled.destroy();
     this.parameters.destroy();
   }
-}
-
-function graphOf(recipe: Recipe, source: DataSource): Graph {
-  const net = recogniserOf(recipe.net, recipe.description);
-  if (!net) throw new WfrError(`There is no net ${recipe.net} to train: choose mobilefacenet or iresnet.`);
-  return trainingGraph(net, recipe.objective, {
-    batch: recipe.batch,
-    size: recipe.size,
-    classes: source.identities.length,
-    teacherDimension: source.teacherDimension,
-  });
-}
-
-function trainableOptions({ optimizer, freeze = [], ema }: Recipe): TrainableOptions {
-  const frozen = (name: string) => freeze.some((prefix) => name.startsWith(prefix));
-  return { optimizer, ema, frozen };
-}
-
-/** A norm that none passes asks for the norm, and with it for the check that gradients are finite. */
-const UNCLIPPED = 1e30;
-
-const stepOptions = ({ clip = UNCLIPPED, accumulate, precision, recompute }: Recipe): TrainingOptions => ({
-  clipNorm: clip,
-  accumulate,
-  precision,
-  recompute,
-});
-
-/** Keys of a recipe that are not as they were. */
-function differences(a: Recipe, b: Recipe): string[] {
-  const keys = new Set([...Object.keys(a ?? {}), ...Object.keys(b)]) as Set<keyof Recipe>;
-  return [...keys].filter((key) => JSON.stringify(a?.[key]) !== JSON.stringify(b[key]));
-}
-
-/** The batch's own classes and others drawn at random, in rising order, and the labels as places among them. */
-export function sampleClasses(
-  labels: Uint32Array,
-  classes: number,
-  count: number,
-  random: Random,
-): { selection: Uint32Array; labels: Uint32Array } {
-  const chosen = new Set([...labels].filter((y) => y < classes));
-  // Robert Floyd's sampling would need no rejection, but the share is seldom above a half.
-  while (chosen.size < count) chosen.add(random.below(classes));
-  const selection = Uint32Array.from(chosen).sort();
-  const place = new Map([...selection].map((c, i) => [c, i]));
-  return { selection, labels: labels.map((y) => place.get(y) ?? UNLABELLED) };
-}
-
-function identityFigures(rows: Float32Array | undefined, labels: Uint32Array) {
-  if (!rows) return {};
-  let [known, hits, entropy] = [0, 0, 0];
-  for (const [i, y] of labels.entries()) {
-    if (y === UNLABELLED) continue;
-    known++;
-    entropy += rows[i * 4 + 2];
-    hits += rows[i * 4 + 3];
-  }
-  return known > 0 ? { accuracy: hits / known, identityLoss: entropy / known } : {};
-}
-
-function distillFigures(rows: Float32Array | undefined) {
-  if (!rows) return {};
-  let [n, distance, square] = [0, 0, 0];
-  for (let i = 0; i < rows.length; i += 3) {
-    distance += rows[i];
-    square += rows[i + 1];
-    n += rows[i + 2];
-  }
-  return n > 0 ? { distance: distance / n, relation: square / n ** 2 } : {};
-}
-
-/** Means over the batches of a step; what not every batch has is averaged over those that have it. */
-function meanOf<T extends object>(parts: readonly T[]): T {
-  if (parts.length === 1) return parts[0];
-  const keys = new Set(parts.flatMap((p) => Object.keys(p))) as Set<keyof T>;
-  const mean = (key: keyof T) => {
-    const values = parts.map((p) => p[key]).filter((v) => v !== undefined) as number[];
-    return values.reduce((a, b) => a + b, 0) / values.length;
-  };
-  return Object.fromEntries([...keys].map((key) => [key, mean(key)])) as T;
 }

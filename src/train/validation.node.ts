@@ -11,6 +11,7 @@ import type { Gpu } from '../gpu/gpu.js';
 import { decodePicture } from '../media/decode.node.js';
 import type { Picture } from '../media/picture.js';
 import type { Weights } from '../weights/convert.js';
+import { isPictureProblem } from './data/pack.node.js';
 
 export interface ValidationOptions {
   /** List of pairs, LFW's or plain. */
@@ -24,9 +25,11 @@ export interface ValidationOptions {
   /** Side of the aligned pictures. */
   side: number;
   align: (picture: Picture) => Promise<Picture | undefined>;
-  onPicture?: (id: string) => void;
+  /** @param problem why the picture cannot be used, where it cannot */
+  onPicture?: (id: string, problem?: string) => void;
   /** Pictures to expect, before the first. */
   onStart?: (count: number) => void;
+  signal?: AbortSignal;
 }
 
 export interface ValidationResult {
@@ -45,6 +48,10 @@ export class Validation {
     private readonly crops: ReadonlyMap<string, Picture | undefined>,
   ) {}
 
+  /**
+   * Reads and aligns the pictures. One that cannot be read, or shows no face, is kept as such: its pairs count as different.
+   * @throws WfrError when the list is malformed or names nothing; AbortError when the signal was given.
+   */
   static async open(options: ValidationOptions): Promise<Validation> {
     const { pairs, data, landmarks, limit, side } = options;
     const set = await testSetFromList(pairs, data, { limit });
@@ -53,17 +60,24 @@ export class Validation {
       : new Map<string, Points>();
     const crops = new Map<string, Picture | undefined>();
     options.onStart?.(set.pictures.length);
-    for (const { id, read } of set.pictures) {
-      const picture = await decodePicture(await read());
+    const cropOf = async (id: string, picture: Picture): Promise<Picture | undefined> => {
+      if (picture.width === side && picture.height === side) return picture;
       const given = points.get(id);
-      const isAligned = picture.width === side && picture.height === side;
-      const crop = isAligned
-        ? picture
-        : given
-          ? alignFace(picture, given, side, side)
-          : await options.align(picture);
-      crops.set(id, crop);
-      options.onPicture?.(id);
+      return given ? alignFace(picture, given, side, side) : options.align(picture);
+    };
+    for (const { id, read } of set.pictures) {
+      options.signal?.throwIfAborted();
+      let problem: string | undefined;
+      try {
+        const crop = await cropOf(id, await decodePicture(await read()));
+        crops.set(id, crop);
+        if (!crop) problem = 'no face found';
+      } catch (error) {
+        if (!isPictureProblem(error)) throw error;
+        crops.set(id, undefined);
+        problem = `${error.message}; its pairs count as different`;
+      }
+      options.onPicture?.(id, problem);
     }
     return new Validation(set, crops);
   }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { MemorySource } from '../../src/train/data/memory_source.js';
-import { type Recipe, Trainer } from '../../src/train/trainer.js';
+import type { Recipe } from '../../src/train/recipe.js';
+import { Trainer } from '../../src/train/trainer.js';
 import { sharedGpu } from '../check_op.js';
 import { people } from './people.js';
 import { tinyRecipe } from './tiny.js';

@@ -1,7 +1,8 @@
 import type { Gpu } from '../../src/gpu/gpu.js';
 import { CheckpointStore } from '../../src/train/checkpoint.node.js';
 import { MemorySource } from '../../src/train/data/memory_source.js';
-import { type Recipe, Trainer } from '../../src/train/trainer.js';
+import type { Recipe } from '../../src/train/recipe.js';
+import { type StepReport, Trainer } from '../../src/train/trainer.js';
 import { people } from './people.js';
 
 export const SIZE = 32;
@@ -49,13 +50,16 @@ export const tinySource = (
     teacher,
   });
 
-/** Trains in `folder`, from its last checkpoint if there is one. */
+/**
+ * Trains in `folder`, from its last checkpoint if there is one.
+ * @returns the trainer and the step that it began at.
+ */
 export async function tinyRun(
   gpu: Gpu,
   folder: string,
   every: number,
-  onStep?: () => void,
-): Promise<Trainer> {
+  hooks: { onBegin?: (step: number) => void; onStep?: (report: StepReport) => void } = {},
+): Promise<{ trainer: Trainer; begun: number }> {
   const recipe = tinyRecipe({ ema: 0.9 });
   const checkpoints = await CheckpointStore.open(folder);
   const trainer = await Trainer.create(gpu, recipe, tinySource(recipe), {
@@ -64,6 +68,8 @@ export async function tinyRun(
   });
   const last = await checkpoints.latest();
   if (last) trainer.restore(last);
-  await trainer.run({ onStep });
-  return trainer;
+  const begun = trainer.step;
+  hooks.onBegin?.(begun);
+  await trainer.run({ onStep: hooks.onStep });
+  return { trainer, begun };
 }

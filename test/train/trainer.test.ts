@@ -1,22 +1,18 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { iresnet } from '../../src/nets/iresnet.js';
 import { mobileFaceNet, PAPER } from '../../src/nets/mobilefacenet.js';
 import { recogniserOf } from '../../src/nets/registry.js';
 import { CheckpointStore } from '../../src/train/checkpoint.node.js';
-import { classChunks, initialWeights, trainingGraph } from '../../src/train/objective.js';
+import { classChunks, initialWeights, sampleClasses, trainingGraph } from '../../src/train/objective.js';
 import { Random } from '../../src/train/random.js';
-import {
-  DivergedError,
-  type Recipe,
-  type StepReport,
-  sampleClasses,
-  Trainer,
-} from '../../src/train/trainer.js';
+import type { Recipe } from '../../src/train/recipe.js';
+import { DivergedError, type StepReport, Trainer } from '../../src/train/trainer.js';
 import { sharedGpu } from '../check_op.js';
-import { tinyRecipe, tinyRun, tinySource } from './tiny.js';
+import { tinyRecipe, tinySource } from './tiny.js';
 
 let folder: string;
 beforeEach(() => {
@@ -145,71 +141,6 @@ const graph = (batch: number) => {
   return trainingGraph(net, recipe.objective, { batch, size: recipe.size, classes: 16, teacherDimension: 0 });
 };
 
-describe('resuming', () => {
-  it('after a stop gives the weights of an uninterrupted run', async () => {
-    const gpu = await sharedGpu();
-    const whole = await tinyRun(gpu, join(folder, 'whole'), 100);
-    const recipe = whole.recipe;
-    const checkpoints = await CheckpointStore.open(join(folder, 'parts'));
-    const first = await Trainer.create(gpu, recipe, tinySource(recipe), { checkpoints });
-    const stop = new AbortController();
-    await first.run({
-      signal: stop.signal,
-      onStep: ({ step }) => {
-        if (step === 7) stop.abort();
-      },
-    });
-    expect(await checkpoints.steps()).toEqual([0, 7]);
-    first.destroy();
-    const second = await tinyRun(gpu, join(folder, 'parts'), 100);
-    expect(second.step).toBe(whole.step);
-    expect(await second.parameters.snapshot()).toEqual(await whole.parameters.snapshot());
-    second.destroy();
-    whole.destroy();
-  });
-
-  it('after kill -9 at random moments gives the same weights too', async () => {
-    const gpu = await sharedGpu();
-    const whole = await tinyRun(gpu, join(folder, 'whole'), 100);
-    const parts = join(folder, 'parts');
-    // More with WFR_KILLS=20.
-    for (let kill = 0; kill < Number(process.env.WFR_KILLS ?? 3); kill++)
-      await killedChild(parts, Random.of(9, kill).below(500));
-    expect(readdirSync(parts).length).toBeGreaterThan(0);
-    const last = await tinyRun(gpu, parts, 3);
-    expect(await last.parameters.snapshot()).toEqual(await whole.parameters.snapshot());
-    last.destroy();
-    whole.destroy();
-  }, 900_000);
-
-  it('with another recipe is refused, saying what differs', async () => {
-    const gpu = await sharedGpu();
-    const recipe = tinyRecipe({ epochs: 1 });
-    const checkpoints = await CheckpointStore.open(folder);
-    const first = await Trainer.create(gpu, recipe, tinySource(recipe), { checkpoints });
-    await first.run({ until: 1 });
-    first.destroy();
-    const other = tinyRecipe({ epochs: 1, seed: 3, clip: 1 });
-    const second = await Trainer.create(gpu, other, tinySource(other));
-    const last = await checkpoints.latest();
-    expect(() => second.restore(last!)).toThrow(/another run: seed, clip differ/);
-    second.destroy();
-  });
-});
-
-/** Runs the tiny training in a process of its own and kills it some milliseconds after its first step. */
-function killedChild(parts: string, after: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const script = join(import.meta.dirname, 'tiny_child.ts');
-    const child = spawn(process.execPath, ['--import', 'tsx', script, parts], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    child.stdout.once('data', () => setTimeout(() => child.kill('SIGKILL'), after));
-    child.on('error', reject);
-    child.on('close', () => resolve());
-  });
-}
-
 describe('what goes wrong is said', () => {
   it('a loss that is no number names the batch and the first layer, checkpoints stay whole', async () => {
     const gpu = await sharedGpu();
@@ -227,6 +158,46 @@ describe('what goes wrong is said', () => {
     expect((failure as Error).message).toMatch(/checkpoint of step 3 is whole/);
     expect(await checkpoints.steps()).toEqual([0, 3]);
     trainer.destroy();
+  });
+
+  it('watched from the start, the first value that is not finite ends the run, without repeating it', async () => {
+    const recipe = tinyRecipe();
+    const trainer = await Trainer.create(await sharedGpu(), recipe, poisoned(tinySource(recipe), 2), {
+      detectAnomaly: true,
+    });
+    const failure = await trainer.run().catch((e: unknown) => e);
+    expect(failure).toBeInstanceOf(DivergedError);
+    expect((failure as Error).message).toMatch(
+      /first value that is not finite is in conv2d stem\.conv, at step 3 \(pictures p\d\d\/\d\.png/,
+    );
+    expect(trainer.step).toBe(2);
+    trainer.destroy();
+  });
+
+  it('watching changes no number', async () => {
+    const recipe = tinyRecipe();
+    const trainer = await Trainer.create(await sharedGpu(), recipe, tinySource(recipe), {
+      detectAnomaly: true,
+    });
+    await trainer.run({ until: 3 });
+    expect(await trainer.weights()).toEqual((await curve(recipe, 3)).weights);
+    trainer.destroy();
+  });
+
+  it.each([
+    [['stm'], /begin with "stm"\. The net has stem, dw, blocks\.0–2, head, gdc, embedding, embedding_bn/],
+    [['stem', ''], /begin with ""/],
+  ])('what is to be frozen must be there: %s', async (freeze, message) => {
+    const recipe = tinyRecipe({ freeze });
+    await expect(Trainer.create(await sharedGpu(), recipe, tinySource(recipe))).rejects.toThrow(message);
+  });
+
+  it('and something must be left to train', async () => {
+    const data = new Float32Array(64 * 16).map((_, i) => i % 7);
+    const freeze = ['stem', 'dw', 'blocks', 'head', 'gdc', 'embedding'];
+    const recipe = tinyRecipe({ freeze, objective: { distill: { cosine: 1, relation: 1 } } });
+    const source = tinySource(recipe, { data, dimension: 16 });
+    await expect(Trainer.create(await sharedGpu(), recipe, source)).rejects.toThrow(/Every weight is frozen/);
   });
 
   it('identities or a teacher are needed', async () => {
@@ -304,6 +275,16 @@ describe('weights from another input size', () => {
       .reduce((a, b) => a + b);
     expect(sum).toBeCloseTo(0.5 * 16, 4);
     expect(fitted.get('stem.conv.weight')).toEqual(values.get('stem.conv.weight'));
+  });
+
+  it('of another net are refused, not passed over', () => {
+    const { values } = initialWeights(iresnet([1, 32, 32, 3], { depth: 18 }), 3);
+    expect(() =>
+      initialWeights(mobileFaceNet([1, 56, 56, 3], PAPER), 4, values, 'other.safetensors'),
+    ).toThrow(
+      /^other\.safetensors fits nothing of .*: the net needs stem\.conv\.weight, .* there are conv1\.weight/,
+    );
+    expect(() => initialWeights(mobileFaceNet([1, 56, 56, 3], PAPER), 4, new Map())).toThrow(/fits nothing/);
   });
 
   it('of another width are refused by name', () => {

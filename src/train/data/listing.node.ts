@@ -1,5 +1,6 @@
 // Which pictures there are and who is on them: a folder per identity, a folder with index.csv, or a list in a file.
-import { readdir, readFile, stat } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { WfrError } from '../../gpu/errors.js';
 import { isPictureName } from '../../media/files.node.js';
@@ -26,7 +27,7 @@ const natural = new Intl.Collator('en', { numeric: true });
 /**
  * Lists the pictures of a data set.
  *  - A folder with `index.csv`: its columns `file` and, where there is one, `identity`.
- *  - A folder of folders: one an identity. Pictures directly in the folder have no identity.
+ *  - A folder of folders: one an identity. Pictures directly in the folder have no identity. Links are followed.
  *  - A text file: a picture a line, path and (after a tab, comma or blank) identity; without one, its folder's name.
  *    Paths are relative to the file.
  * @throws WfrError when there is nothing, naming the line of a list that is malformed.
@@ -56,17 +57,31 @@ async function readText(file: string): Promise<string> {
 
 async function fromFolders(root: string): Promise<ListedPicture[]> {
   const pictures: ListedPicture[] = [];
-  const visit = async (relative: string, identity: string | undefined): Promise<void> => {
-    const entries = await readdir(path.join(root, relative), { withFileTypes: true });
+  /** @param above real paths of the folders that this one lies in: a link to one of them leads round in a circle. */
+  const visit = async (relative: string, identity: string | undefined, above: readonly string[]) => {
+    const folder = path.join(root, relative);
+    const real = await realpath(folder);
+    if (above.includes(real)) return;
+    const entries = await readdir(folder, { withFileTypes: true });
     for (const entry of entries.sort((a, b) => natural.compare(a.name, b.name))) {
-      const name = path.join(relative, entry.name);
       if (entry.name.startsWith('.')) continue;
-      if (entry.isDirectory()) await visit(name, identity ?? entry.name);
-      else if (isPictureName(entry.name)) pictures.push({ file: path.join(root, name), name, identity });
+      const name = path.join(relative, entry.name);
+      const file = path.join(root, name);
+      if (await isFolder(entry, file)) await visit(name, identity ?? entry.name, [...above, real]);
+      else if (isPictureName(entry.name)) pictures.push({ file, name, identity });
     }
   };
-  await visit('', undefined);
+  await visit('', undefined, []);
   return pictures;
+}
+
+/** Of a link, what it leads to. A picture's link may lead nowhere: that is found out when it is read. */
+async function isFolder(entry: Dirent, file: string): Promise<boolean> {
+  if (!entry.isSymbolicLink()) return entry.isDirectory();
+  const info = await stat(file).catch(() => undefined);
+  if (!info && !isPictureName(entry.name))
+    throw new WfrError(`${file} is a link that leads nowhere: mend it, or remove it.`);
+  return info?.isDirectory() ?? false;
 }
 
 function fromIndex(text: string, index: string): ListedPicture[] {

@@ -1,6 +1,7 @@
 import { WfrError } from '../../gpu/errors.js';
 import { type Augmentation, augment, type Normalisation } from './augment.js';
-import { augmentStream, type Batch, type DataSource, Order, UNLABELLED } from './source.js';
+import { fingerprint } from './fingerprint.js';
+import { augmentStream, type Batch, type DataOrigin, type DataSource, Order, UNLABELLED } from './source.js';
 import { prepareTeacher } from './teacher.js';
 
 export interface MemoryPicture {
@@ -50,6 +51,20 @@ export class MemorySource implements DataSource {
         [{ rows: pictures.map((_, i) => i), data: options.teacher.data }],
         this.teacherDimension,
       );
+  }
+
+  get origin(): DataOrigin {
+    const { pictures, options } = this;
+    const { teacher, augmentation = {} } = options;
+    return {
+      pictures: pictures.length,
+      identities: this.identities.length,
+      augmentation,
+      data: fingerprint(
+        pictures.flatMap(({ name, identity = null, rgb }) => [JSON.stringify([name, identity]), rgb]),
+      ),
+      teacher: teacher && fingerprint([teacher.data]),
+    };
   }
 
   get count(): number {

@@ -1,5 +1,6 @@
 // From data folders and teachers' files to one source of batches.
 import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { WfrError } from '../../gpu/errors.js';
 import type { Picture } from '../../media/picture.js';
@@ -19,6 +20,13 @@ export interface OpenDataOptions {
   signal?: AbortSignal;
 }
 
+/** A data set as it was found: its pictures listed, or a pack; and its teacher's file. */
+export interface FoundSet {
+  source: string;
+  data: Listing | Pack;
+  teacher?: string;
+}
+
 /**
  * @param data folders, lists, or packs.
  * @param teachers a file of embeddings for each of them, undefined where there is none.
@@ -28,29 +36,54 @@ export async function openSets(
   teachers: readonly (string | undefined)[],
   options: OpenDataOptions,
 ): Promise<PackedSet[]> {
+  return packSets(await findSets(data, teachers, options.side), options);
+}
+
+/**
+ * Lists what there is; nothing is written.
+ * @throws WfrError when a set or a teacher's file is missing, malformed or does not fit.
+ */
+export async function findSets(
+  data: readonly string[],
+  teachers: readonly (string | undefined)[],
+  side: number,
+): Promise<FoundSet[]> {
   if (teachers.length > 0 && teachers.length !== data.length)
     throw new WfrError(
       `There are ${data.length} data sets and ${teachers.length} teacher files: give one for each, in the same order, - for none.`,
     );
-  const sets: PackedSet[] = [];
+  const found: FoundSet[] = [];
   for (const [i, source] of data.entries()) {
-    const pack = await packOf(source, options);
-    const file = teachers[i];
-    sets.push({ pack, teacher: file === undefined ? undefined : await readTeacher(file, pack) });
+    const teacher = teachers[i];
+    if (teacher !== undefined && !(await stat(teacher).catch(() => undefined))?.isFile())
+      throw new WfrError(`${teacher}: no such file of a teacher's embeddings.`);
+    found.push({ source, data: await findSet(source, side), teacher });
+  }
+  return found;
+}
+
+async function findSet(source: string, side: number): Promise<Listing | Pack> {
+  if (!(await isPack(source))) return listPictures(source);
+  const pack = await openPack(source);
+  if (pack.index.side !== side)
+    throw new WfrError(
+      `${source} holds pictures of ${pack.index.side} pixels, ${side} are needed: pack its data anew.`,
+    );
+  return pack;
+}
+
+/** Packs what is listed, where its pack is missing or old. */
+export async function packSets(found: readonly FoundSet[], options: OpenDataOptions): Promise<PackedSet[]> {
+  const sets: PackedSet[] = [];
+  for (const { data, teacher } of found) {
+    const pack = 'index' in data ? data : await packOf(data, options);
+    sets.push({ pack, teacher: teacher === undefined ? undefined : await readTeacher(teacher, pack) });
   }
   return sets;
 }
 
-async function packOf(source: string, options: OpenDataOptions): Promise<Pack> {
-  if (await isPack(source)) {
-    const pack = await openPack(source);
-    if (pack.index.side !== options.side)
-      throw new WfrError(
-        `${source} holds pictures of ${pack.index.side} pixels, ${options.side} are needed: pack its data anew.`,
-      );
-    return pack;
-  }
-  const listing = await listPictures(source);
+async function packOf(listing: Listing, options: OpenDataOptions): Promise<Pack> {
+  const { source } = listing;
   const { side, encoding, align, signal } = options;
   const place = createHash('sha256').update(path.resolve(source)).digest('hex').slice(0, 8);
   const file = path.join(options.cache, `${path.basename(path.resolve(source))}-${place}.pack`);

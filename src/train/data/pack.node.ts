@@ -10,10 +10,11 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import path from 'node:path';
-import { WfrError } from '../../gpu/errors.js';
+import { GpuError, WfrError } from '../../gpu/errors.js';
 import { encodePicture } from '../../media/annotate.node.js';
 import { decodePicture } from '../../media/decode.node.js';
 import type { Picture } from '../../media/picture.js';
+import { WeightsError } from '../../weights/errors.js';
 import type { Listing } from './listing.node.js';
 import { resize } from './resample.js';
 
@@ -36,6 +37,8 @@ export interface PackIndex {
   listed: number;
   /** Pictures left out, with the reason. */
   skipped: [name: string, reason: string][];
+  /** SHA-256 of the pictures as they lie in the file; packs made before it was kept have none. */
+  digest?: string;
 }
 
 export interface Pack {
@@ -108,6 +111,7 @@ async function writePack(
   };
   try {
     await out.writeFile(MAGIC);
+    const digest = createHash('sha256');
     const begun = new Map<number, Promise<Uint8Array | Error>>();
     const begin = (row: number) => {
       if (row >= pictures.length) return;
@@ -130,6 +134,7 @@ async function writePack(
         continue;
       }
       await out.writeFile(bytes);
+      digest.update(bytes);
       index.names.push(name);
       index.identities.push(identity ?? null);
       index.rows.push(row);
@@ -137,6 +142,7 @@ async function writePack(
       options.onPicture?.(name);
     }
     if (index.names.length === 0) throw new WfrError(`${source}: none of its pictures can be used.`);
+    index.digest = digest.digest('hex');
     await writeIndex(out, index);
     await out.sync();
     await out.close();
@@ -149,8 +155,11 @@ async function writePack(
   }
 }
 
-const isPictureProblem = (error: Error): boolean =>
-  error instanceof WfrError || typeof (error as NodeJS.ErrnoException).syscall === 'string';
+/** Whether an error is one of a single picture: with a lost device or missing weights no other would fare better. */
+export const isPictureProblem = (error: unknown): error is Error =>
+  error instanceof WfrError
+    ? !(error instanceof GpuError || error instanceof WeightsError)
+    : typeof (error as NodeJS.ErrnoException).syscall === 'string';
 
 async function bytesOf(
   file: string,

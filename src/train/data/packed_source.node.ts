@@ -1,11 +1,12 @@
 // Batches from packs, augmented in worker threads ahead of the step that needs them.
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { WfrError } from '../../gpu/errors.js';
 import { readNpy } from '../../weights/formats/numpy.js';
 import { prefetch, WorkerPool } from '../prefetch.node.js';
 import type { Augmentation, Normalisation } from './augment.js';
 import type { Pack, PackEncoding } from './pack.node.js';
-import { type Batch, type DataSource, Order, UNLABELLED } from './source.js';
+import { type Batch, type DataOrigin, type DataSource, Order, UNLABELLED } from './source.js';
 import { prepareTeacher } from './teacher.js';
 
 /** What a worker thread knows from the start. */
@@ -61,6 +62,7 @@ export class PackedSource implements DataSource {
   readonly identities: readonly string[];
   readonly labels: Uint32Array;
   readonly teacherDimension: number;
+  readonly origin: DataOrigin;
   readonly #teacher: Float32Array | undefined;
   readonly #places: Float64Array;
   readonly #names: string[];
@@ -97,6 +99,13 @@ export class PackedSource implements DataSource {
         sets.map(({ pack, teacher }) => ({ rows: pack.index.rows, data: teacher?.data })),
         this.teacherDimension,
       );
+    this.origin = {
+      pictures: this.count,
+      identities: this.identities.length,
+      augmentation: options.augmentation,
+      data: dataHash(sets),
+      teacher: teachers.length > 0 ? teacherHash(sets) : undefined,
+    };
     const setup: WorkerSetup = {
       packs: sets.map(({ pack: { file, index } }) => ({ file, side: index.side, encoding: index.encoding })),
       size: options.size,
@@ -143,6 +152,25 @@ export class PackedSource implements DataSource {
   close(): Promise<void> {
     return this.#pool.close();
   }
+}
+
+function dataHash(sets: readonly PackedSet[]): string {
+  const hash = createHash('sha256');
+  for (const { pack } of sets) {
+    const { names, identities, digest, key } = pack.index;
+    hash.update(JSON.stringify([names, identities, digest ?? key]));
+  }
+  return hash.digest('hex');
+}
+
+function teacherHash(sets: readonly PackedSet[]): string {
+  const hash = createHash('sha256');
+  for (const { teacher } of sets) {
+    hash.update(JSON.stringify(teacher?.shape ?? null));
+    if (teacher)
+      hash.update(new Uint8Array(teacher.data.buffer, teacher.data.byteOffset, teacher.data.byteLength));
+  }
+  return hash.digest('hex');
 }
 
 function* steps(from: number): Generator<number> {

@@ -1,5 +1,6 @@
 import { WfrError } from '../../gpu/errors.js';
 import { Random } from '../random.js';
+import type { Augmentation } from './augment.js';
 
 /** The label of a picture whose identity is not known: losses over identities leave it out. */
 export const UNLABELLED = 0xffffffff;
@@ -16,6 +17,17 @@ export interface Batch {
   pictures: Uint32Array;
 }
 
+/** What pictures a run learns from, as plain data: kept in checkpoints, so that a resumed run can be held against it. */
+export interface DataOrigin {
+  pictures: number;
+  identities: number;
+  augmentation: Augmentation;
+  /** Changes with the pictures, their names, identities and order. */
+  data: string;
+  /** Changes with the teacher's embeddings; absent without a teacher. */
+  teacher?: string;
+}
+
 /** Where pictures come from: files in Node, fetched or drawn pictures in a page. */
 export interface DataSource {
   /** Pictures. */
@@ -25,6 +37,8 @@ export interface DataSource {
   /** Length of the teacher's embeddings; 0 without a teacher. */
   readonly teacherDimension: number;
   readonly stepsPerEpoch: number;
+  /** What a resumed run must find as it was. Without it that is not checked. */
+  readonly origin?: DataOrigin;
   /** What a message calls a picture. */
   nameOf(picture: number): string;
   /** The batches from a step on, without end. The same step always gives the same batch. */

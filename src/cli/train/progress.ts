@@ -1,6 +1,6 @@
 // What a person sees of a training run: a bar on a terminal, a line now and then in a log.
 import { Presets, SingleBar } from 'cli-progress';
-import type { StepReport } from '../train/trainer.js';
+import type { StepReport } from '../../train/trainer.js';
 
 export interface TrainProgressOptions {
   steps: number;
