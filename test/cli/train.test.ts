@@ -1,36 +1,15 @@
-import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { duration } from '../../src/cli/train/progress.js';
-import { type RecipeFlags, recipeOf } from '../../src/cli/train/recipe.js';
-import { encodePicture } from '../../src/media/annotate.node.js';
 import { readLog } from '../../src/train/log.node.js';
 import { Random } from '../../src/train/random.js';
 import type { ValidationResult } from '../../src/train/validation.node.js';
 import { openWeights } from '../../src/weights/save.node.js';
-import { drawPerson } from '../train/people.js';
+import { drawnFace, train } from './train_helpers.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const main = new URL('../../src/cli/main.ts', import.meta.url).href;
-const SIDE = 112;
 const [PEOPLE, PICTURES] = [12, 4];
-
-/** Runs `wfr train` from the sources. */
-function train(...args: string[]): Promise<{ status: number; stderr: string }> {
-  const script = `import { run } from ${JSON.stringify(main)}; await run(process.argv.slice(1));`;
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      ['--import', 'tsx', '--input-type=module', '-e', script, '--', 'train', ...args],
-      { cwd: root },
-      (error, _stdout, stderr) => resolve({ status: error ? Number(error.code) : 0, stderr }),
-    );
-  });
-}
 
 let folder: string;
 const at = (...parts: string[]) => path.join(folder, ...parts);
@@ -43,12 +22,8 @@ beforeAll(async () => {
     await mkdir(at('faces', `p${person}`), { recursive: true });
     await mkdir(at('new', `p${person}`), { recursive: true });
     for (let k = 0; k < PICTURES + 2; k++) {
-      const rgb = drawPerson(person, k, SIDE);
-      const data = new Uint8ClampedArray(SIDE * SIDE * 4).fill(255);
-      for (let i = 0; i < SIDE * SIDE; i++) data.set(rgb.subarray(i * 3, i * 3 + 3), i * 4);
       const file = `p${person}/${k}.png`;
-      const png = await encodePicture({ width: SIDE, height: SIDE, data }, 'png');
-      await writeFile(at(k < PICTURES ? 'faces' : 'new', file), png);
+      await writeFile(at(k < PICTURES ? 'faces' : 'new', file), await drawnFace(person, k));
       if (k >= PICTURES) continue;
       // Every other picture has an identity; the teacher knows all.
       rows.push(`${file},${k % 2 === 0 ? `p${person}` : ''}`);
@@ -174,77 +149,4 @@ describe('wfr train', () => {
     }
     expect(existsSync(at('bad', 'weights.safetensors'))).toBe(false);
   }, 240_000);
-});
-
-describe('recipes', () => {
-  const flags: RecipeFlags = {
-    net: 'mobilefacenet',
-    size: 112,
-    batch: 64,
-    epochs: 20,
-    optimizer: 'sgd',
-    momentum: 0.9,
-    schedule: 'polynomial',
-    scale: 64,
-    gamma: 0,
-    sampleRate: 1,
-    identityWeight: 1,
-    distillWeight: 1,
-    relationWeight: 5,
-    clip: 5,
-    accumulate: 1,
-    precision: 'f32',
-    seed: 1,
-  };
-  const people = { identities: 10, isTaught: false };
-
-  it('have the defaults that the help names', () => {
-    const recipe = recipeOf(flags, people);
-    expect(recipe.schedule).toEqual({ kind: 'polynomial', rate: 0.00625, warmupEpochs: 1 });
-    expect(recipe.optimizer).toEqual({ kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 });
-    expect(recipe.objective.identity!.margin).toMatchObject({
-      m1: 1,
-      m2: 0.5,
-      m3: 0,
-      scale: 64,
-      exact: false,
-    });
-    expect(recipe.objective.distill).toBeUndefined();
-    expect(recipeOf({ ...flags, net: 'iresnet50' }, people)).toMatchObject({
-      net: 'iresnet',
-      description: { config: { depth: 50 } },
-    });
-    expect(recipeOf(flags, { ...people, isTaught: true }).objective.identity).toBeUndefined();
-  });
-
-  it('look ahead along the momentum where there is one', () => {
-    expect(recipeOf({ ...flags, nesterov: true }, people).optimizer).toMatchObject({ nesterov: true });
-    expect(() => recipeOf({ ...flags, nesterov: true, momentum: 0 }, people)).toThrow(/--momentum above 0/);
-    expect(() => recipeOf({ ...flags, nesterov: true, optimizer: 'adamw' }, people)).toThrow(
-      /needs --optimizer sgd/,
-    );
-  });
-
-  it.each([
-    ['cosface', undefined, [1, 0, 0.4]],
-    ['arcface', '0.3', [1, 0.3, 0]],
-    ['combined', '1.2,0.1,0.05', [1.2, 0.1, 0.05]],
-    ['softmax', undefined, [1, 0, 0]],
-  ] as const)('%s with margin %s', (loss, margin, [m1, m2, m3]) => {
-    expect(recipeOf({ ...flags, loss, margin }, people).objective.identity!.margin).toMatchObject({
-      m1,
-      m2,
-      m3,
-    });
-  });
-
-  it('refuse margins that mean nothing', () => {
-    expect(() => recipeOf({ ...flags, margin: 'wide' }, people)).toThrow(/--margin wide/);
-    expect(() => recipeOf({ ...flags, margin: '1,2' }, people)).toThrow(/takes one number/);
-    expect(() => recipeOf({ ...flags, loss: 'combined', margin: '2,0.5,0' }, people)).toThrow(/at most 2π/);
-  });
-
-  it('durations read well', () => {
-    expect([20, 150, 7300].map(duration)).toEqual(['20 s', '3 min', '2 h 2 min']);
-  });
 });
