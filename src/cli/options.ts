@@ -1,5 +1,5 @@
 // Options that several commands share, so that they are called and explained alike everywhere.
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GpuOptions } from '../gpu/gpu.js';
 
 /**
@@ -54,6 +54,22 @@ export function weightsOption(command: Command): Command {
   return command.option(
     '--weights <path>',
     "a weight file or a folder of them (default: $WFR_WEIGHTS, what was pulled, the project's weights/)",
+  );
+}
+
+export interface PrecisionFlags {
+  precision?: 'f32' | 'f16';
+}
+
+/** `--precision`: how the recogniser keeps its weights and maps. The detector always works in f32. */
+export function precisionOption(command: Command): Command {
+  return command.addOption(
+    new Option(
+      '--precision <type>',
+      "storage of the recogniser's weights and maps: f16 takes half the memory and is faster; sums stay f32",
+    )
+      .choices(['f32', 'f16'])
+      .default('f32'),
   );
 }
 

@@ -1,12 +1,11 @@
 // What the picture commands share: find weights, open the GPU once and only when needed, close it in the end.
 import { Mtcnn } from '../face/detector.js';
-import type { EmbedderOptions } from '../face/embedder.js';
 import { FaceRecognizer } from '../face/recognizer.js';
 import { type Gpu, openGpu } from '../gpu/gpu.js';
 import { type LoadedWeights, loadWeights } from '../weights/load.node.js';
-import { type GpuFlags, toGpuOptions, type WeightsFlags } from './options.js';
+import { type GpuFlags, type PrecisionFlags, toGpuOptions, type WeightsFlags } from './options.js';
 
-export interface SessionFlags extends GpuFlags, WeightsFlags {
+export interface SessionFlags extends GpuFlags, PrecisionFlags, WeightsFlags {
   net?: string;
 }
 
@@ -54,8 +53,8 @@ export class Session {
     return this.#detector;
   }
 
-  recognizer(options: EmbedderOptions = {}): Promise<FaceRecognizer> {
-    this.#recognizer ??= this.#openRecognizer(options);
+  recognizer(): Promise<FaceRecognizer> {
+    this.#recognizer ??= this.#openRecognizer();
     return this.#recognizer;
   }
 
@@ -65,18 +64,18 @@ export class Session {
     return Mtcnn.create(await this.gpu(), weights);
   }
 
-  async #openRecognizer(options: EmbedderOptions): Promise<FaceRecognizer> {
+  async #openRecognizer(): Promise<FaceRecognizer> {
     const weights = {
       detector: await this.weights('detector'),
       recogniser: await this.weights('recogniser'),
     };
-    return FaceRecognizer.create(await this.gpu(), weights, options);
+    return FaceRecognizer.create(await this.gpu(), weights, { precision: this.flags.precision });
   }
 
-  /** For cache keys: changes when either net's weights do. */
+  /** For cache keys: changes when either net's weights do, or what they are rounded to. */
   async weightsHash(): Promise<string> {
     const [d, r] = await Promise.all([this.weights('detector'), this.weights('recogniser')]);
-    return d.hash + r.hash;
+    return d.hash + r.hash + (this.flags.precision === 'f16' ? 'f16' : '');
   }
 
   /** One line a net: what it runs on and where that came from. */

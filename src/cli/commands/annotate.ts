@@ -29,6 +29,8 @@ import {
   type JsonFlags,
   jsonOption,
   numberIn,
+  type PrecisionFlags,
+  precisionOption,
   type WeightsFlags,
   weightsOption,
 } from '../options.js';
@@ -36,7 +38,7 @@ import { progress } from '../progress.js';
 import { type Session, withSession } from '../session.js';
 import { table } from '../table.js';
 
-interface Flags extends GpuFlags, JsonFlags, PictureFlags, WeightsFlags {
+interface Flags extends GpuFlags, JsonFlags, PictureFlags, PrecisionFlags, WeightsFlags {
   bank?: string;
   format?: OutputFormat;
   net?: string;
@@ -49,7 +51,7 @@ interface Flags extends GpuFlags, JsonFlags, PictureFlags, WeightsFlags {
 }
 
 export function define(command: Command): void {
-  gpuOptions(weightsOption(jsonOption(command)))
+  gpuOptions(precisionOption(weightsOption(jsonOption(command))))
     .argument('[inputs...]', 'pictures and videos: files, folders (with their subfolders) or patterns')
     .option('-b, --bank <dir>', 'known people: a folder of pictures for each, named after them')
     .option(

@@ -32,7 +32,15 @@ import { requireWritable, writeAtomically } from '../../media/files.node.js';
 import { recogniserOf } from '../../nets/registry.js';
 import type { LoadedWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
-import { examples, gpuOptions, integerIn, jsonOption, numberIn, weightsOption } from '../options.js';
+import {
+  examples,
+  gpuOptions,
+  integerIn,
+  jsonOption,
+  numberIn,
+  precisionOption,
+  weightsOption,
+} from '../options.js';
 import { type Session, type SessionFlags, withSession } from '../session.js';
 import { table } from '../table.js';
 import { steadyProgress } from '../verification.js';
@@ -56,7 +64,7 @@ interface Flags extends SessionFlags {
 }
 
 export function define(command: Command): void {
-  gpuOptions(weightsOption(jsonOption(command)))
+  gpuOptions(precisionOption(weightsOption(jsonOption(command))))
     .option('--data <dir>', 'pictures: a folder for each person, raw, funneled or aligned (112×112, 112×96)')
     .option('--pairs <file>', "LFW's pairs.txt, or lines of `path path 0|1`")
     .option(
@@ -200,7 +208,7 @@ async function embed(
     return undefined;
   });
   const detections = detector && flags.cache ? detectionsFile(detector.hash, flags.minFace) : undefined;
-  const kind = flags.flip ? 'flip' : 'plain';
+  const { flip, precision = 'f32' } = flags;
   const { dimension } = recogniserOf(weights.metadata.net, weights.metadata)!;
   let embedder: Promise<Embedder> | undefined;
   const bar = steadyProgress(set.pictures.length, 'pictures');
@@ -209,12 +217,12 @@ async function embed(
       gpu: () => session.gpu(),
       detector: () => session.detector(),
       embedder: () => {
-        embedder ??= session.gpu().then((gpu) => Embedder.create(gpu, weights, { flip: flags.flip }));
+        embedder ??= session.gpu().then((gpu) => Embedder.create(gpu, weights, { flip, precision }));
         return embedder;
       },
       detections: await DetectionStore.open(detections),
       embeddings: await EmbeddingStore.open(
-        flags.cache ? embeddingsFile(weights.hash, kind) : undefined,
+        flags.cache ? embeddingsFile(weights.hash, { flip, precision }) : undefined,
         dimension,
       ),
       landmarks,
@@ -263,7 +271,10 @@ async function describe(
     ['pairs', `${set.name}${excluded.length > 0 ? `, ${excluded.length} pairs left out` : ''}`],
     ['pictures', counts.join(', ')],
     ['pictures without a face', NO_FACE[flags.faceless]],
-    ['embedding', flags.flip ? 'picture + mirror image' : 'picture only'],
+    [
+      'embedding',
+      `${flags.flip ? 'picture + mirror image' : 'picture only'}${flags.precision === 'f16' ? ', weights and maps in halves' : ''}`,
+    ],
   ];
 }
 

@@ -34,8 +34,8 @@ export function define(command: Command): void {
 }
 
 async function train(flags: TrainFlags): Promise<void> {
-  // `--net` of a session chooses among weights for aligning; here it says what to train.
-  const { net: _, ...sessionFlags } = flags;
+  // `--net` and `--precision` of a session are about recognising; here they say what to train and how.
+  const { net: _net, precision: _precision, ...sessionFlags } = flags;
   await withSession(sessionFlags, (session) => interruptible((signal) => run(flags, session, signal)));
 }
 

@@ -11,19 +11,21 @@ import {
   type JsonFlags,
   jsonOption,
   numberIn,
+  type PrecisionFlags,
+  precisionOption,
   type WeightsFlags,
   weightsOption,
 } from '../options.js';
 import { withSession } from '../session.js';
 
-interface Flags extends GpuFlags, JsonFlags, WeightsFlags {
+interface Flags extends GpuFlags, JsonFlags, PrecisionFlags, WeightsFlags {
   threshold?: number;
   net?: string;
   minFace: number;
 }
 
 export function define(command: Command): void {
-  gpuOptions(weightsOption(jsonOption(command)))
+  gpuOptions(precisionOption(weightsOption(jsonOption(command))))
     .argument('<a>', 'a picture of a person')
     .argument('<b>', 'another picture')
     .option(

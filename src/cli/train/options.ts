@@ -5,7 +5,7 @@ import { collect, integerIn, numberIn } from '../options.js';
 import type { SessionFlags } from '../session.js';
 import { LOSSES, NETS, type RecipeFlags } from './recipe.js';
 
-export interface TrainFlags extends Omit<SessionFlags, 'net'>, RecipeFlags {
+export interface TrainFlags extends Omit<SessionFlags, 'net' | 'precision'>, RecipeFlags {
   data: string[];
   distill: string[];
   out: string;

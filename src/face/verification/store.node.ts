@@ -5,6 +5,7 @@ import path from 'node:path';
 import { writeAtomically } from '../../media/files.node.js';
 import { cacheFolder } from '../../weights/load.node.js';
 import type { Face } from '../detector.js';
+import type { EmbedderOptions } from '../embedder.js';
 
 /** SHA-256 of a picture file's bytes, in hexadecimal. */
 export const pictureHash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -32,9 +33,11 @@ const MAX_FILE = 1 << 30;
 export const detectionsFile = (weightsHash: string, minFace: number): string =>
   path.join(cacheFolder(), 'verification', `detections-${weightsHash.slice(0, 16)}-min${minFace}.jsonl`);
 
-/** As detectionsFile, for embeddings; `kind` tells apart what goes into one. */
-export const embeddingsFile = (weightsHash: string, kind: 'flip' | 'plain'): string =>
-  path.join(cacheFolder(), 'verification', `embeddings-${weightsHash.slice(0, 16)}-${kind}.bin`);
+/** As detectionsFile, for embeddings, told apart by how they are made. */
+export function embeddingsFile(weightsHash: string, { flip, precision }: Required<EmbedderOptions>): string {
+  const kind = `${flip ? 'flip' : 'plain'}${precision === 'f16' ? '-f16' : ''}`;
+  return path.join(cacheFolder(), 'verification', `embeddings-${weightsHash.slice(0, 16)}-${kind}.bin`);
+}
 
 /** Detections by picture hash, in one JSON-lines file a detector and its settings. */
 export class DetectionStore {
