@@ -16,6 +16,7 @@ interface Flags extends GpuFlags {
   mask?: string;
   out: string;
   seed: number;
+  init?: string;
   resume?: boolean;
   minFace: number;
   steps: number[];
@@ -41,6 +42,10 @@ export function define(command: Command): void {
     .option('--mask <weights>', 'a detector whose finds in the backgrounds are left out')
     .option('--held-out <file>', 'names of the pictures to validate on (default: every tenth)')
     .option('--out <dir>', 'where everything goes', 'out/mtcnn')
+    .option(
+      '--init <weights>',
+      'begin with these weights instead of random ones: longer training, fine-tuning',
+    )
     .option('--resume', 'go on with the run in --out')
     .option('--seed <n>', 'of weights, samples and order', integerIn(0, 2 ** 31), 1)
     .option(
@@ -99,6 +104,7 @@ function stepsOf(text: string): number[] {
 async function train(flags: Flags): Promise<void> {
   const data = await findDetectorData(flags);
   const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
+  const init = flags.init ? await loadWeights('detector', { path: flags.init }) : undefined;
   const stages = Object.fromEntries(
     NETS.map((net, i) => [
       net,
@@ -132,6 +138,8 @@ async function train(flags: Flags): Promise<void> {
           mineFace: flags.mineFace,
           onetAfter: flags.onetAfter,
           nets: flags.only.length > 0 ? NETS.filter((n) => flags.only.includes(n)) : undefined,
+          init: init?.state,
+          initHash: init?.hash,
           mask,
           saveEvery: flags.saveEvery,
           validate: flags.validate,

@@ -15,7 +15,7 @@ export interface Samples {
 /** Share of a batch that comes from each kind, in the order negatives, positives, all others. */
 export const SHARES: Record<MtcnnNet, readonly number[]> = {
   pnet: [3, 1, 1],
-  rnet: [3, 1, 1],
+  rnet: [2, 2, 1],
   onet: [3, 3, 1],
 };
 

@@ -45,8 +45,8 @@ export interface Quota {
 
 export const QUOTA: Record<MtcnnNet, Quota> = {
   pnet: { positives: 8, parts: 7, beside: 7, anywhere: 60, mined: 0, listed: [2, 1], leastFace: 14 },
-  rnet: { positives: 6, parts: 4, beside: 3, anywhere: 4, mined: 120, listed: [1, 1], leastFace: 16 },
-  onet: { positives: 8, parts: 3, beside: 2, anywhere: 2, mined: 80, listed: [2, 0], leastFace: 20 },
+  rnet: { positives: 12, parts: 6, beside: 3, anywhere: 4, mined: 120, listed: [1, 1], leastFace: 16 },
+  onet: { positives: 12, parts: 4, beside: 2, anywhere: 2, mined: 80, listed: [2, 0], leastFace: 20 },
 };
 
 /** Share of windows near faces that are turned, and how far. */

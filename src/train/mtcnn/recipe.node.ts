@@ -46,6 +46,10 @@ export interface RecipeOptions {
   onetAfter?: 'pnet' | 'rnet';
   /** Train only these, for nets that are trained side by side; the weights are written once all are there. */
   nets?: readonly MtcnnNet[];
+  /** A detector whose nets are the ones to begin with; by default random weights. */
+  init?: StateDict;
+  /** Identifies `init` (its hash), so that a run is gone on with from the same. */
+  initHash?: string;
   /** A detector whose finds in the pictures of background are left out. */
   mask?: StateDict;
   saveEvery?: number;
@@ -99,8 +103,8 @@ class Run {
 
   async all(): Promise<RecipeResult> {
     const { o, data, hooks } = this;
-    const { seed, stages, minFace, mineEvery, mineFace, onetAfter } = o;
-    const settings = JSON.stringify({ seed, stages, minFace, mineEvery, mineFace, onetAfter });
+    const { seed, stages, minFace, mineEvery, mineFace, onetAfter, initHash } = o;
+    const settings = JSON.stringify({ seed, stages, minFace, mineEvery, mineFace, onetAfter, initHash });
     const isOld = existsSync(this.file('run.json'));
     if (isOld && !o.resume)
       throw new WfrError(
@@ -108,7 +112,7 @@ class Run {
       );
     if (isOld && (await readFile(this.file('run.json'), 'utf8')) !== settings)
       throw new WfrError(
-        `${o.out} holds a run with another seed or other steps: choose another folder with --out.`,
+        `${o.out} holds a run with another seed, other steps or other first weights: choose another folder with --out.`,
       );
     await writeAtomically(this.file('run.json'), settings);
     hooks.note?.(
@@ -168,6 +172,7 @@ class Run {
       pack,
       { ...this.o.stages[net], seed: this.o.seed },
       {
+        init: this.o.init,
         resume: last,
         saveEvery: this.o.saveEvery ?? 500,
         onSave: async (step, buffers) => void (await store.save({ step, state: {}, buffers })),

@@ -7,6 +7,7 @@ import { TrainingStep } from '../../graph/training.js';
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import { initialize } from '../../nets/initialize.js';
 import { type MtcnnNet, mtcnnTraining } from '../../nets/mtcnn.js';
+import type { StateDict } from '../../weights/state_dict.js';
 import { learningRate } from '../schedule.js';
 import { Batches, type SampleBatch, type Samples } from './batches.js';
 
@@ -37,6 +38,8 @@ export interface StageRecord {
 }
 
 export interface StageHooks {
+  /** Weights to begin with; by default random ones. */
+  init?: StateDict;
   /** From where to go on. */
   resume?: { step: number; buffers: Record<string, ArrayBuffer> };
   /** Every `recordEvery` steps. Default 20. */
@@ -52,8 +55,8 @@ const WEIGHT_DECAY = 1e-4;
 const AVERAGE = 0.998;
 
 /**
- * Trains one net on its samples, from random weights, and returns the average of the weights over the last few hundred steps.
- * @throws WfrError when the loss is no longer a number; AbortError after a checkpoint when the signal asks for it.
+ * Trains one net on its samples and returns the average of the weights over the last few hundred steps.
+ * @throws WfrError when `init` lacks the net or the loss is no longer a number; AbortError after a checkpoint when the signal asks for it.
  */
 export async function trainNet(
   gpu: Gpu,
@@ -64,10 +67,11 @@ export async function trainNet(
 ): Promise<Map<string, ParameterValue>> {
   const { batch: size, steps, rate, seed } = options;
   const graph = mtcnnTraining(net, size);
-  const parameters = TrainableParameters.create(gpu, graph, startingValues(net, graph, samples, seed), {
+  const begin = hooks.init ? givenValues(net, graph, hooks.init) : startingValues(net, graph, samples, seed);
+  const parameters = TrainableParameters.create(gpu, graph, begin, {
     optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: WEIGHT_DECAY },
     // An average that is longer than the run would still hold the random weights.
-    ema: Math.min(AVERAGE, 1 - 10 / steps),
+    ema: Math.max(0, Math.min(AVERAGE, 1 - 10 / steps)),
   });
   let step: TrainingStep | undefined;
   try {
@@ -134,6 +138,17 @@ function startingValues(
   };
   begin(BOX_HEAD[net], TASK.box, 0, 4);
   if (net === 'onet') begin('dense6_3', TASK.points, 4, 10);
+  return values;
+}
+
+function givenValues(net: MtcnnNet, graph: Graph, init: StateDict): Map<string, ParameterValue> {
+  const values = new Map<string, ParameterValue>();
+  for (const { op, name } of graph.nodes) {
+    if (op !== 'parameter') continue;
+    const value = init.get(name!);
+    if (!value) throw new WfrError(`The weights to begin with lack ${name}: they are no ${net}'s.`);
+    values.set(name!, value);
+  }
   return values;
 }
 

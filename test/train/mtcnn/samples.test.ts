@@ -10,7 +10,7 @@ import {
 } from '../../../src/train/mtcnn/annotations.js';
 import { Batches } from '../../../src/train/mtcnn/batches.js';
 import { cropTurned, cropWindow, inTurned, mirrorPixels } from '../../../src/train/mtcnn/crop.js';
-import { Gatherer } from '../../../src/train/mtcnn/gather.js';
+import { Gatherer, QUOTA } from '../../../src/train/mtcnn/gather.js';
 import {
   LANDMARK,
   lessonOf,
@@ -186,7 +186,7 @@ describe('gathering', () => {
     expect(gather(1)).toEqual(got);
     expect(gather(2)).not.toEqual(got);
     const of = (bits: number) => got.filter((s) => (s.tasks & bits) === bits);
-    expect(of(POSITIVE)).toHaveLength(8);
+    expect(of(POSITIVE)).toHaveLength(QUOTA.onet.positives);
     expect(of(NEGATIVE).length).toBeGreaterThan(8);
     for (const s of of(POSITIVE)) expect(Math.max(...s.box!.map(Math.abs))).toBeLessThan(0.4);
     for (const s of of(LANDMARK)) {
