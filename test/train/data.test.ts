@@ -5,6 +5,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -12,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GpuError } from '../../src/gpu/errors.js';
 import { encodePicture } from '../../src/media/annotate.node.js';
 import {
   AUGMENTATIONS,
@@ -34,6 +36,13 @@ import { drawPerson, people } from './people.js';
 
 const SIDE = 24;
 const PLAIN = { mean: 0, scale: 1 };
+const base = {
+  side: SIDE,
+  size: 12,
+  batch: 3,
+  seed: 5,
+  augmentation: { mirror: 0.5, affine: 1, erase: 0.5 },
+};
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'wfr-data-'));
@@ -87,6 +96,23 @@ describe('listing pictures', () => {
       [join('b', '10.png'), 'b'],
       ['loose.webp', undefined],
     ]);
+  });
+
+  it('follows links to folders, not in circles, and names one that leads nowhere', async () => {
+    put('elsewhere/bob/x/1.png', '');
+    put('set/ann/1.png', '');
+    const link = (to: string, name: string) => symlinkSync(join(folder, to), join(folder, name), 'junction');
+    link('elsewhere/bob', 'set/bob');
+    link('set', 'set/ann/round');
+    link('elsewhere', 'elsewhere/bob/x/round');
+    const listed = async () =>
+      (await listPictures(join(folder, 'set'))).pictures.map((p) => [p.name, p.identity]);
+    expect(await listed()).toEqual([
+      [join('ann', '1.png'), 'ann'],
+      [join('bob', 'x', '1.png'), 'bob'],
+    ]);
+    link('nowhere', 'set/cid');
+    await expect(listed()).rejects.toThrow(/set.cid is a link that leads nowhere/);
   });
 
   it('follows index.csv where there is one', async () => {
@@ -146,6 +172,40 @@ describe('packs', () => {
     expect(readdirSync(folder).filter((n) => n.endsWith('.tmp'))).toEqual([]);
   });
 
+  it('are not written when what fails is not a picture', async () => {
+    put(
+      'set/a/1.png',
+      await encodePicture({ width: 40, height: 20, data: new Uint8ClampedArray(3200) }, 'png'),
+    );
+    const file = join(folder, 'set.pack');
+    const listing = await listPictures(join(folder, 'set'));
+    const align = async () => {
+      throw new GpuError('device lost');
+    };
+    await expect(ensurePack(listing, file, { side: SIDE, align })).rejects.toThrow('device lost');
+    expect(existsSync(file)).toBe(false);
+  });
+
+  it('tell what data they hold by its content, not by where and when it was packed', async () => {
+    const data = async (changed = false) => {
+      await putPeople(2, 2);
+      if (changed) put('set/p01/1.png', await png(drawPerson(9, 9, SIDE)));
+      utimesSync(join(folder, 'set/p00/0.png'), 1, 1 + Math.random());
+      const set = await openSets([join(folder, 'set')], [], {
+        cache: mkdtempSync(join(folder, 'cache')),
+        side: SIDE,
+        encoding: 'raw',
+      });
+      const source = new PackedSource(set, { ...base, batch: 2, normalisation: PLAIN });
+      await source.close();
+      return source.origin;
+    };
+    const first = await data();
+    expect(first).toMatchObject({ pictures: 4, identities: 2, augmentation: base.augmentation });
+    expect(await data()).toEqual(first);
+    expect((await data(true)).data).not.toBe(first.data);
+  });
+
   it('that were cut short are refused and made anew', async () => {
     await putPeople(1, 2);
     const listing = await listPictures(join(folder, 'set'));
@@ -174,14 +234,6 @@ describe('packs', () => {
 });
 
 describe('batches', () => {
-  const base = {
-    side: SIDE,
-    size: 12,
-    batch: 3,
-    seed: 5,
-    augmentation: { mirror: 0.5, affine: 1, erase: 0.5 },
-  };
-
   it('from worker threads equal those from memory, whatever the threads and wherever they begin', async () => {
     await putPeople(4, 2);
     const [set] = await openSets([join(folder, 'set')], [], {

@@ -1,0 +1,66 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GpuError } from '../../src/gpu/errors.js';
+import { encodePicture } from '../../src/media/annotate.node.js';
+import { Validation } from '../../src/train/validation.node.js';
+import { WeightsError } from '../../src/weights/errors.js';
+import { blobs } from '../face/helpers.js';
+
+const SIDE = 24;
+let folder: string;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'wfr-validation-'));
+  for (const [i, person] of ['a', 'b', 'c'].entries()) {
+    mkdirSync(join(folder, person));
+    for (const k of [0, 1])
+      writeFileSync(join(folder, person, `${k}.png`), await encodePicture(blobs(30, 30, i + k), 'png'));
+  }
+  const pairs = ['a', 'b', 'c'].flatMap((p) => [`${p}/0.png ${p}/1.png 1`, `${p}/0.png d/0.png 0`]);
+  writeFileSync(join(folder, 'pairs.txt'), [...pairs, ...pairs].join('\n'));
+  mkdirSync(join(folder, 'd'));
+  writeFileSync(join(folder, 'd/0.png'), 'no picture');
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const open = (more: Partial<Parameters<typeof Validation.open>[0]> = {}) =>
+  Validation.open({
+    pairs: join(folder, 'pairs.txt'),
+    data: folder,
+    side: SIDE,
+    align: async () => blobs(SIDE, SIDE),
+    ...more,
+  });
+
+describe('pictures to validate on', () => {
+  it('that cannot be read or show no face are told and do not end the run', async () => {
+    const problems: string[] = [];
+    const onPicture = (id: string, problem?: string) => problem && problems.push(`${id}: ${problem}`);
+    await open({ onPicture });
+    expect(problems).toEqual([expect.stringMatching(/^d\/0\.png: not a picture.*pairs count as different/)]);
+    problems.length = 0;
+    await open({ onPicture, align: async () => undefined });
+    expect(problems).toHaveLength(7);
+    expect(problems[0]).toMatch(/no face found/);
+  });
+
+  it('end it where the fault is not of one picture', async () => {
+    for (const fault of [new GpuError('device lost'), new WeightsError('no detector')]) {
+      const align = async () => {
+        throw fault;
+      };
+      await expect(open({ align })).rejects.toBe(fault);
+    }
+  });
+
+  it('are prepared no further once the run is to stop', async () => {
+    const stop = new AbortController();
+    let count = 0;
+    const onPicture = () => {
+      if (++count === 2) stop.abort();
+    };
+    await expect(open({ onPicture, signal: stop.signal })).rejects.toMatchObject({ name: 'AbortError' });
+    expect(count).toBe(2);
+  });
+});
