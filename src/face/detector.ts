@@ -5,11 +5,13 @@ import { Model } from '../graph/model.js';
 import { resizeRectangles } from '../kernels/picture/resize.js';
 import { unpad } from '../kernels/tensor.js';
 import { ONET_SIZE, onet, pnet, RNET_SIZE, rnet } from '../nets/mtcnn.js';
+import type { WeightsMetadata } from '../weights/metadata.js';
 import type { StateDict } from '../weights/state_dict.js';
 import {
   type Box,
   calibrate,
   cellBox,
+  landmarksIn,
   nonMaximumSuppression,
   pixelsOf,
   type Regression,
@@ -28,6 +30,11 @@ export interface DetectOptions {
   factor?: number;
   /** Score that a candidate must reach in P-, R- and O-Net. Default 0.6, 0.7, 0.7. */
   thresholds?: readonly [number, number, number];
+  /**
+   * Take each face's points from a second look of O-Net, at the square about the face's box, and a third at its mirror
+   * image: the mean of both. Default: what the weights' metadata say (`config.refinePoints`), else false.
+   */
+  refinePoints?: boolean;
 }
 
 /** A face in pixels of the picture. The box may reach outside it where the face is cut off by the border. */
@@ -59,10 +66,11 @@ export class Mtcnn {
     private readonly rnet: Model,
     private readonly onet: Model,
     private readonly rectangles: BufferRange,
+    private readonly refinesPoints: boolean,
   ) {}
 
   /** @throws WeightsError or WfrError when the weights are not an MTCNN's. */
-  static create(gpu: Gpu, weights: { state: StateDict }): Mtcnn {
+  static create(gpu: Gpu, weights: { state: StateDict; metadata?: WeightsMetadata }): Mtcnn {
     if (!weights.state.has('pnet.conv1.weight'))
       throw new FaceError('These weights are not an MTCNN detector.');
     const size = RNET_BATCHES[RNET_BATCHES.length - 1] * 16;
@@ -73,6 +81,7 @@ export class Mtcnn {
       new Model(gpu, rnet, weights.state),
       new Model(gpu, onet, weights.state),
       rectangles,
+      weights.metadata?.config?.refinePoints === true,
     );
   }
 
@@ -91,7 +100,9 @@ export class Mtcnn {
     try {
       const [, r, o] = thresholdsOf(options);
       const refined = await this.refine(picture, await this.first(picture, options), r);
-      return (await this.finish(picture, refined, o)).map((face) => enlarge(face, picture.scale));
+      let faces = await this.finish(picture, refined, o);
+      if (options.refinePoints ?? this.refinesPoints) faces = await this.refinePoints(picture, faces);
+      return faces.map((face) => enlarge(face, picture.scale));
     } finally {
       if (picture !== input) picture.destroy();
     }
@@ -157,12 +168,7 @@ export class Mtcnn {
     for (const [i, box] of kept.entries()) {
       const score = faceScore(outputs.prob, i);
       if (score <= threshold) continue;
-      const w = box.x2 - box.x1 + 1;
-      const h = box.y2 - box.y1 + 1;
-      const landmarks = Array.from({ length: 5 }, (_, k): [number, number] => [
-        w * outputs.points[10 * i + k] + box.x1 - 1,
-        h * outputs.points[10 * i + 5 + k] + box.y1 - 1,
-      ]);
+      const landmarks = landmarksIn(box, outputs.points.subarray(10 * i));
       faces.push({ box: { ...calibrate(box, quadruple(outputs.box, i), 1), score }, landmarks });
     }
     const boxesOnly = faces.map((f) => f.box);
@@ -172,11 +178,30 @@ export class Mtcnn {
     });
   }
 
+  /** Points of faces from the square about each and from its mirror image. */
+  private async refinePoints(picture: GpuPicture, faces: readonly Face[]): Promise<Face[]> {
+    const squares = faces.map(({ box }) => toSquare(box));
+    const views: View[] = [...squares, ...squares.map((s) => ({ ...s, isMirrored: true }))];
+    const { kept, outputs } = await this.classify(this.onet, picture, views, ONET_SIZE, ONET_BATCHES, [
+      'points',
+    ]);
+    // What a box beyond the picture's border holds cannot be looked at: then the points stay.
+    if (kept.length < views.length) return [...faces];
+    const points = views.map((v, i) => landmarksIn(v, outputs.points.subarray(10 * i), v.isMirrored));
+    return faces.map((face, i) => ({
+      ...face,
+      landmarks: points[i].map(([x, y], k) => {
+        const [mx, my] = points[faces.length + i][k];
+        return [(x + mx) / 2, (y + my) / 2] as const;
+      }),
+    }));
+  }
+
   /** Cuts boxes out and runs a net over them in batches of few fixed sizes. */
   private async classify(
     model: Model,
     picture: GpuPicture,
-    boxes: readonly Box[],
+    boxes: readonly View[],
     size: number,
     batches: readonly number[],
     names: readonly string[],
@@ -187,7 +212,8 @@ export class Mtcnn {
       const inside = pixelsOf(box, picture.width, picture.height);
       if (!inside) continue;
       kept.push(box);
-      pixels.push(inside);
+      const [x0, y0, x1, y1] = inside;
+      pixels.push(box.isMirrored ? [x1, y0, x0, y1] : inside);
     }
     const parts: Record<string, Float32Array>[] = [];
     const largest = batches[batches.length - 1];
@@ -241,6 +267,9 @@ export class Mtcnn {
     await Promise.all([this.pyramid.destroy(), this.rnet.destroy(), this.onet.destroy()]);
   }
 }
+
+/** A box to look at. */
+type View = Box & { isMirrored?: boolean };
 
 const thresholdsOf = (options: DetectOptions) => options.thresholds ?? ([0.6, 0.7, 0.7] as const);
 

@@ -25,7 +25,7 @@ function expectSame(faces: readonly Face[], expected: readonly ReferenceFace[]):
 }
 
 async function withDetector<T>(
-  weights: { state: LoadedWeights['state'] },
+  weights: Pick<LoadedWeights, 'state'> & Partial<Pick<LoadedWeights, 'metadata'>>,
   work: (d: Mtcnn) => Promise<T>,
 ): Promise<T> {
   const detector = Mtcnn.create(await sharedGpu(), weights);
@@ -41,9 +41,14 @@ describe('the cascade with random weights', () => {
   const cases: [
     string,
     Picture,
-    { minFace: number; thresholds: [number, number, number]; factor?: number },
+    { minFace: number; thresholds: [number, number, number]; factor?: number; refinePoints?: boolean },
   ][] = [
     ['a small picture', blobs(97, 83), { minFace: 20, thresholds: [0.5, 0.4, 0.3] }],
+    [
+      'points from a second look',
+      blobs(97, 83),
+      { minFace: 20, thresholds: [0.5, 0.4, 0.3], refinePoints: true },
+    ],
     ['levels larger than the picture', blobs(41, 33), { minFace: 8, thresholds: [0.5, 0.3, 0.3] }],
     ['a level in tiles', blobs(1101, 38), { minFace: 12, thresholds: [0.6, 0.4, 0.3] }],
     [
@@ -55,8 +60,8 @@ describe('the cascade with random weights', () => {
   for (const [name, picture, options] of cases) {
     it(`agrees with the reference: ${name}`, async () => {
       const weights = randomMtcnn();
-      const { minFace, thresholds, factor } = options;
-      const expected = referenceDetect(picture, weights.state, minFace, thresholds, factor);
+      const { minFace, thresholds, factor, refinePoints } = options;
+      const expected = referenceDetect(picture, weights.state, minFace, thresholds, factor, refinePoints);
       expect(expected.length).toBeGreaterThan(0);
       await withDetector(weights, async (d) => expectSame(await d.detect(picture, options), expected));
     });
@@ -182,7 +187,15 @@ describe('weights that are found, on photos', () => {
     if (!weights) return context.skip('no detector weights found (WFR_WEIGHTS)');
     const picture = await readPicture(path.join(demo, 'sample3.jpg'));
     const options = { minFace: 90 };
-    const expected = referenceDetect(picture, weights.state, options.minFace);
+    const looksTwice = weights.metadata.config?.refinePoints === true;
+    const expected = referenceDetect(
+      picture,
+      weights.state,
+      options.minFace,
+      undefined,
+      undefined,
+      looksTwice,
+    );
     expect(expected.length).toBeGreaterThanOrEqual(3);
     await withDetector(weights, async (d) => expectSame(await d.detect(picture, options), expected));
   });

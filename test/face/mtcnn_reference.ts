@@ -181,24 +181,49 @@ function stageTwo(p: Picture, state: State, boxes: number[][], threshold: number
   return suppress(found, 0.7).map((f) => square(moved(f, 1)));
 }
 
+/** O-Net up to the layer before its outputs. */
+function onetFeatures(x: Map3, state: State): Map3 {
+  let y = pool(prelu(conv(x, state, 'onet.conv1'), state, 'onet.prelu1'), 3);
+  y = pool(prelu(conv(y, state, 'onet.conv2'), state, 'onet.prelu2'), 3);
+  y = pool(prelu(conv(y, state, 'onet.conv3'), state, 'onet.prelu3'), 2);
+  y = prelu(conv(y, state, 'onet.conv4'), state, 'onet.prelu4');
+  return prelu(dense(y, state, 'onet.dense5'), state, 'onet.prelu5');
+}
+
+function pointsOf(box: number[], fractions: Float64Array): number[] {
+  const [w, h] = [box[2] - box[0] + 1, box[3] - box[1] + 1];
+  return [...fractions].map((q, i) => (i < 5 ? q * w + box[0] - 1 : q * h + box[1] - 1));
+}
+
+/** The mean of the points that O-Net sees in the square about a face and in its mirror image. */
+function secondLook(p: Picture, state: State, face: Found): Found {
+  const box = square(face.box);
+  const seen = chip(p, box, 48)!;
+  const mirrored = map3(3, 48, 48);
+  for (let i = 0; i < seen.v.length; i++) mirrored.v[i] = seen.v[i - (i % 48) + 47 - (i % 48)];
+  const plain = dense(onetFeatures(seen, state), state, 'onet.dense6_3').v;
+  const turned = dense(onetFeatures(mirrored, state), state, 'onet.dense6_3').v;
+  const back = [1, 0, 2, 4, 3, 6, 5, 7, 9, 8].map((k) => (k < 5 ? 1 - turned[k] : turned[k]));
+  return {
+    ...face,
+    points: pointsOf(
+      box,
+      plain.map((v, i) => (v + back[i]) / 2),
+    ),
+  };
+}
+
 function stageThree(p: Picture, state: State, boxes: number[][], threshold: number): Found[] {
   const found: Found[] = [];
   for (const box of boxes) {
-    let x = chip(p, box, 48);
-    if (!x) continue;
-    x = pool(prelu(conv(x, state, 'onet.conv1'), state, 'onet.prelu1'), 3);
-    x = pool(prelu(conv(x, state, 'onet.conv2'), state, 'onet.prelu2'), 3);
-    x = pool(prelu(conv(x, state, 'onet.conv3'), state, 'onet.prelu3'), 2);
-    x = prelu(conv(x, state, 'onet.conv4'), state, 'onet.prelu4');
-    x = prelu(dense(x, state, 'onet.dense5'), state, 'onet.prelu5');
+    const seen = chip(p, box, 48);
+    if (!seen) continue;
+    const x = onetFeatures(seen, state);
     const { v } = dense(x, state, 'onet.dense6_1');
     const score = second(v[0], v[1]);
     if (score <= threshold) continue;
     const regression = [...dense(x, state, 'onet.dense6_2').v];
-    const [w, h] = [box[2] - box[0] + 1, box[3] - box[1] + 1];
-    const points = [...dense(x, state, 'onet.dense6_3').v].map((q, i) =>
-      i < 5 ? q * w + box[0] - 1 : q * h + box[1] - 1,
-    );
+    const points = pointsOf(box, dense(x, state, 'onet.dense6_3').v);
     found.push({ box: moved({ box, score, regression }, 1), score, regression, points });
   }
   return suppress(found, 0.7, true);
@@ -210,9 +235,11 @@ export function referenceDetect(
   minFace: number,
   [p, r, o]: readonly [number, number, number] = [0.6, 0.7, 0.7],
   factor = 0.709,
+  looksTwice = false,
 ): ReferenceFace[] {
   const first = stageOne(picture, state, minFace, factor, p);
-  return stageThree(picture, state, stageTwo(picture, state, first, r), o).map((f) => ({
+  const found = stageThree(picture, state, stageTwo(picture, state, first, r), o);
+  return (looksTwice ? found.map((f) => secondLook(picture, state, f)) : found).map((f) => ({
     box: f.box,
     score: f.score,
     landmarks: [0, 1, 2, 3, 4].map((k) => [f.points![k], f.points![k + 5]]),

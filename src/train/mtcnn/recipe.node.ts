@@ -129,7 +129,8 @@ class Run {
       return {};
     }
     const file = this.file('mtcnn.safetensors');
-    const metadata = { net: 'mtcnn', ...o.metadata };
+    // Points of a net that has not learnt for days are steadier from two looks.
+    const metadata = { net: 'mtcnn', config: { refinePoints: true }, ...o.metadata };
     await saveWeights(file, { state: this.state, metadata }, o.f16 ? 'f16' : 'f32');
     const report = this.file('report.html');
     const logs = Object.fromEntries(NETS.map((net) => [net, readLog(this.file(net, 'log.jsonl'))]));

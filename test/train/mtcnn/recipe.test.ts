@@ -106,7 +106,7 @@ describe('the recipe of the detector', () => {
     expect(figures!.detections![20].recall).toBeGreaterThan(0.4);
     expect(await readFile(report!, 'utf8')).toContain('O-Net, loss by task');
     const weights = await openWeights([file!]);
-    expect(weights.metadata.net).toBe('mtcnn');
+    expect(weights.metadata).toMatchObject({ net: 'mtcnn', config: { refinePoints: true } });
     const detector = Mtcnn.create(gpu, weights);
     await detector.destroy();
     await expect(trainMtcnn(gpu, data, options('run'))).rejects.toThrow('--resume');
