@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { run } from '../../src/cli/main.js';
 import { saveWeights } from '../../src/weights/save.node.js';
 import { complained, inDir, inTemporaryFolder, put, wfr } from './helpers.js';
 
@@ -44,6 +45,9 @@ describe('a place that cannot be written to', () => {
     await refused(/file is a file: name a folder/, '--out', inDir('file'));
     await refused(/deep cannot be made: .*file is a file/, '--out', inDir('file', 'deep'));
     await refused(/deep cannot be made: .*file is a file/, '--cache', inDir('file', 'deep'));
+    complained.length = 0;
+    await run(['train', 'mtcnn', '--data', inDir('people'), '--out', inDir('file')]);
+    expect(complained.join('\n')).toMatch(/file is a file: name a folder/);
     expect(readFileSync(inDir('file'), 'utf8')).toBe('mine');
   });
 

@@ -67,6 +67,19 @@ describe('wfr train --resume', () => {
     expect(existsSync(at('parts', 'lock'))).toBe(false);
   }, 300_000);
 
+  it('after a polite stop begins at that step; the status says that the run was interrupted', async () => {
+    const { child, ended } = startTrain(...flags('stopped'));
+    while (lastStep('stopped') < 2 && child.exitCode === null) await sleep(5);
+    child.kill('SIGTERM');
+    const { status, stderr } = await ended;
+    expect(status, stderr).toBe(130);
+    const step = Number(/stopped at step (\d+) of 24 \(go on with --resume\)/.exec(stderr)![1]);
+    expect(existsSync(at('stopped', 'lock'))).toBe(false);
+    const resumed = await train(...flags('stopped'), '--resume');
+    expect(resumed, resumed.stderr).toMatchObject({ status: 0 });
+    expect(resumed.stderr).toContain(`resumed at step ${step} of 24`);
+  }, 300_000);
+
   it('of a finished run with more epochs goes on where the rate is constant, and keeps the best weights', async () => {
     const pairs = Array.from({ length: PEOPLE }, (_, p) => [
       `p${p}/0.png p${p}/1.png 1`,

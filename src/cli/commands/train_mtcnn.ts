@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { requireFolder } from '../../media/files.node.js';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
 import { NETS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
@@ -102,6 +103,7 @@ function stepsOf(text: string): number[] {
 }
 
 async function train(flags: Flags): Promise<void> {
+  await requireFolder(flags.out);
   const data = await findDetectorData(flags);
   const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
   const init = flags.init ? await loadWeights('detector', { path: flags.init }) : undefined;
