@@ -43,7 +43,7 @@ export { GRAY128, MBF, type MobileFaceNetConfig, mobileFaceNet, PAPER } from './
 export { onet, pnet, rnet } from './nets/mtcnn.js';
 export { type Augmentation, parseAugmentation } from './train/data/augment.js';
 export { type MemoryPicture, MemorySource, type MemorySourceOptions } from './train/data/memory_source.js';
-export { type Batch, type DataSource, UNLABELLED } from './train/data/source.js';
+export { type Batch, type DataOrigin, type DataSource, UNLABELLED } from './train/data/source.js';
 export type { Objective } from './train/objective.js';
 export type { Recipe } from './train/recipe.js';
 export { learningRate, type Schedule } from './train/schedule.js';

@@ -31,6 +31,7 @@ const flags = (out: string, epochs = EPOCHS): string[] => [
 ];
 
 const losses = (out: string) => readLog(at(out, 'log.jsonl')).flatMap(({ step, loss }) => [[step, loss]]);
+const logLines = (out: string) => readFileSync(at(out, 'log.jsonl'), 'utf8').split('\n');
 const lastStep = (out: string) => Math.max(0, ...readLog(at(out, 'log.jsonl')).map(({ step }) => step));
 
 describe('wfr train --resume', () => {
@@ -42,6 +43,7 @@ describe('wfr train --resume', () => {
     child.kill('SIGKILL');
     expect((await ended).status).toBeNull();
     const reached = lastStep('parts');
+    const before = logLines('parts');
     expect(reached).toBeLessThan(STEPS);
     // The lock of the process that was killed.
     expect(readdirSync(at('parts'))).toContain('lock');
@@ -59,6 +61,8 @@ describe('wfr train --resume', () => {
     expect(begun % EVERY).toBe(0);
     // A step is logged before its checkpoint is on the disk.
     expect(begun).toBeGreaterThanOrEqual(Math.max(EVERY, reached - EVERY));
+    // With the times that its steps took: none of them was run again.
+    expect(logLines('parts').slice(0, begun)).toEqual(before.slice(0, begun));
     expect(losses('parts')).toEqual(losses('whole'));
     const [whole, parts] = await Promise.all(
       ['whole', 'parts'].map((out) => openWeights([at(out, 'weights.safetensors')])),

@@ -109,5 +109,5 @@ async function resume(trainer: Trainer, checkpoints: CheckpointStore): Promise<v
     console.error(
       'The checkpoint is of an earlier version and does not say what data and augmentation it was trained on: make sure that they are the same.',
     );
-  console.error(`resumed at step ${last.step} of ${trainer.steps}`);
+  console.error(`resumed at step ${trainer.step} of ${trainer.steps}`);
 }

@@ -63,7 +63,8 @@ export async function runTrainer(flags: TrainFlags, r: Running): Promise<void> {
         if (!validation || (epoch % flags.valEvery !== 0 && step !== trainer.steps)) return;
         const result = await validation.run(gpu, weights);
         // Before the log says so: a resumed run takes the best from there.
-        if (!best || result.accuracy > best.accuracy) {
+        // Accuracy on other pairs, of a sitting with another --val, says nothing here.
+        if (!best || best.pairs !== result.pairs || result.accuracy > best.accuracy) {
           best = result;
           await saveWeights(folder.in('best.safetensors'), weights);
         }

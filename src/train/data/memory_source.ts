@@ -30,6 +30,7 @@ export class MemorySource implements DataSource {
   readonly #labels: Uint32Array;
   readonly #teacher: Float32Array | undefined;
   readonly #order: Order;
+  #origin: DataOrigin | undefined;
 
   /** @throws WfrError when a picture has another size, or there are fewer than a batch. */
   constructor(
@@ -54,15 +55,22 @@ export class MemorySource implements DataSource {
   }
 
   get origin(): DataOrigin {
+    this.#origin ??= this.#describe();
+    return this.#origin;
+  }
+
+  #describe(): DataOrigin {
     const { pictures, options } = this;
     const { teacher, augmentation = {} } = options;
+    const parts = pictures.flatMap(({ name, identity = null, rgb }) => [
+      JSON.stringify([name, identity]),
+      rgb,
+    ]);
     return {
       pictures: pictures.length,
       identities: this.identities.length,
       augmentation,
-      data: fingerprint(
-        pictures.flatMap(({ name, identity = null, rgb }) => [JSON.stringify([name, identity]), rgb]),
-      ),
+      data: fingerprint(parts),
       teacher: teacher && fingerprint([teacher.data]),
     };
   }
