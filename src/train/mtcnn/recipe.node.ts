@@ -73,8 +73,11 @@ export interface RecipeResult {
   figures?: CascadeFigures;
 }
 
-/** Below the detector's own, so that more mistakes are seen than users would see. */
-const MINING_THRESHOLDS = [0.5, 0.5, 0.5] as const;
+/**
+ * Below the detector's own, so that more mistakes are seen than users would see: O-Net would learn the few by heart that a
+ * good R-Net is half sure of.
+ */
+const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
 
 /** @throws WfrError when the folder holds another run, or a loss is no number; AbortError when stopped. */
 export async function trainMtcnn(
