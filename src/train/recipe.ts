@@ -35,7 +35,7 @@ export interface Recipe {
   precision?: 'f32' | 'f16';
   /** Keep few maps and compute the others again in the backward pass. */
   recompute?: boolean;
-  /** Weights whose names begin so stay as they are. */
+  /** Weights whose names begin with these parts (`blocks.1` is not `blocks.10`) stay as they are. */
   freeze?: readonly string[];
 }
 
@@ -56,13 +56,16 @@ export function graphOf(recipe: Recipe, source: DataSource): Graph {
 function requireFreezable(graph: Graph, recipe: Recipe): void {
   const names = netParameters(graph).map(({ name }) => name!);
   for (const prefix of recipe.freeze ?? [])
-    if (prefix === '' || !names.some((name) => name.startsWith(prefix)))
+    if (prefix === '' || !names.some((name) => isWithin(name, prefix)))
       throw new WfrError(
         `There are no weights to freeze whose names begin with "${prefix}". The net has ${namesInShort(names)}.`,
       );
   if (new FlatLayout(graph, trainableOptions(recipe)).trainedBytes === 0)
     throw new WfrError('Every weight is frozen: nothing is left to train.');
 }
+
+/** Whether a name begins with these parts, as parted by dots. */
+const isWithin = (name: string, prefix: string): boolean => name === prefix || name.startsWith(`${prefix}.`);
 
 /** Where names of weights begin, numbered ones together: `stem, blocks.0–14, head`. */
 function namesInShort(names: readonly string[]): string {
@@ -77,7 +80,7 @@ function namesInShort(names: readonly string[]): string {
 }
 
 export function trainableOptions({ optimizer, freeze = [], ema }: Recipe): TrainableOptions {
-  const frozen = (name: string) => freeze.some((prefix) => name.startsWith(prefix));
+  const frozen = (name: string) => freeze.some((prefix) => isWithin(name, prefix));
   return { optimizer, ema, frozen };
 }
 

@@ -9,7 +9,7 @@ import { recogniserOf } from '../../src/nets/registry.js';
 import { CheckpointStore } from '../../src/train/checkpoint.node.js';
 import { classChunks, initialWeights, sampleClasses, trainingGraph } from '../../src/train/objective.js';
 import { Random } from '../../src/train/random.js';
-import type { Recipe } from '../../src/train/recipe.js';
+import { type Recipe, trainableOptions } from '../../src/train/recipe.js';
 import { DivergedError, type StepReport, Trainer } from '../../src/train/trainer.js';
 import { sharedGpu } from '../check_op.js';
 import { tinyRecipe, tinySource } from './tiny.js';
@@ -192,9 +192,21 @@ describe('what goes wrong is said', () => {
     await expect(Trainer.create(await sharedGpu(), recipe, tinySource(recipe))).rejects.toThrow(message);
   });
 
+  it('a name to freeze is its parts, not its letters', () => {
+    const { frozen } = trainableOptions(tinyRecipe({ freeze: ['blocks.1', 'stem'] }));
+    const names = [
+      'blocks.1',
+      'blocks.1.conv.weight',
+      'blocks.10.conv.weight',
+      'stem.bn.bias',
+      'stems.weight',
+    ];
+    expect(names.map((name) => frozen!(name))).toEqual([true, true, false, true, false]);
+  });
+
   it('and something must be left to train', async () => {
     const data = new Float32Array(64 * 16).map((_, i) => i % 7);
-    const freeze = ['stem', 'dw', 'blocks', 'head', 'gdc', 'embedding'];
+    const freeze = ['stem', 'dw', 'blocks', 'head', 'gdc', 'embedding', 'embedding_bn'];
     const recipe = tinyRecipe({ freeze, objective: { distill: { cosine: 1, relation: 1 } } });
     const source = tinySource(recipe, { data, dimension: 16 });
     await expect(Trainer.create(await sharedGpu(), recipe, source)).rejects.toThrow(/Every weight is frozen/);
