@@ -24,6 +24,7 @@ const { values: flags } = parseArgs({
     weights: { type: 'string' },
     data: { type: 'string' },
     'min-face': { type: 'string', default: '20' },
+    thresholds: { type: 'string', default: '0.6,0.7' },
     limit: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -47,12 +48,13 @@ if (flags.limit) pictures = pictures.slice(0, Number(flags.limit));
 const gpu = await openGpu();
 const weights = await loadWeights('detector', { path: flags.weights });
 const detector = Mtcnn.create(gpu, weights);
+const [p, r] = flags.thresholds.split(',').map(Number);
 const evaluated: Evaluated[] = [];
 const begin = performance.now();
 for (const { file, faces } of pictures) {
   const found = await detector.detect(await readPicture(path.join(data, file)), {
     minFace: Number(flags['min-face']),
-    thresholds: [0.6, 0.7, 0.05],
+    thresholds: [p, r, 0.05],
   });
   evaluated.push({ faces, detections: found.map(({ box, score }) => ({ ...box, score })) });
 }
