@@ -13,7 +13,7 @@ import { f32, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, eachItem, grid, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
-import { range } from './subgroup.js';
+import { lines, range } from './subgroup.js';
 import type { Conv2dCall } from './types.js';
 
 const weightOf = <B>(call: Conv2dCall<B>) => ({
@@ -31,52 +31,50 @@ const totals = <B>(call: Conv2dCall<B>) => {
   };
 };
 
-/**
- * 3×3, dilation 1, stride 1 or 2.
- * @param columns output columns of an invocation.
- * @param rows output rows it walks down.
- */
+export interface DepthwiseStrip {
+  /** Output columns of an invocation. */
+  columns: number;
+  /** Output rows it walks down. */
+  rows: number;
+  /** Invocations of a workgroup. */
+  size: number;
+  /** Whether the weights come in a loop (1) or written out (0): a software driver compiles each load lane by lane. */
+  loop: number;
+}
+
+/** 3×3, dilation 1, stride 1 or 2, both in one pipeline: which registers are in use differs, and which turn does what. */
 export function conv2dDepthwiseStrip<B>(
   call: Conv2dCall<B>,
-  { columns, rows, size }: { columns: number; rows: number; size: number },
+  { columns, rows, size, loop }: DepthwiseStrip,
 ): KernelCall<B>[] {
   const s = call.shape;
   const runs = ceilDiv(s.outWidth, columns);
   const strips = ceilDiv(s.outHeight, rows);
   const count = s.batch * strips * runs * quads(s.outChannels);
-  const inputs = (columns - 1) * s.stride + 3;
+  /** As many registers of a row as stride 2 needs; at stride 1 only the last ones are in use. */
+  const inputs = 2 * columns + 1;
+  const idle = columns - 1;
+  /** Input column kx of output column r. */
+  const input = (r: number, kx: number) => {
+    const [wide, narrow] = [2 * r + kx, idle + r + kx];
+    return wide === narrow ? `v${wide}` : `select(v${wide}, v${narrow}, narrow)`;
+  };
   /** Σ over kx of w[ky][kx] · the loaded row, for output column r. */
   const taps = (ky: number, r: number) =>
     range(3)
-      .map((kx) => `w${ky}${kx} * v${r * s.stride + kx}`)
+      .map((kx) => `w${3 * ky + kx} * x${r}${kx}`)
       .join(' + ');
-  const add = (name: string, ky: number) =>
-    range(columns)
-      .map((r) => `${name}${r} += ${taps(ky, r)};`)
-      .join(' ');
-  const store = range(columns)
-    .map((r) => `if (ox + ${r}u < params.out_w) { finish(a${r}, quad, to + ${r}u * params.out_q); }`)
-    .join(' ');
-  const move = (from: string, to: string) =>
-    range(columns)
-      .map((r) => `${to}${r} = ${from === '' ? 'vec4<f32>(0.0)' : `${from}${r}`};`)
-      .join(' ');
-  // Stride 1: every input row ends output row a, is the middle of b and begins c. Stride 2: odd turns are the
-  // middle of a, even ones end a and begin b.
-  const step =
-    s.stride === 1
-      ? `    ${add('a', 2)} ${add('b', 1)} ${add('c', 0)}
-    if (turn >= 2u) { ${store} to += params.out_w * params.out_q; }
-    ${move('b', 'a')} ${move('c', 'b')} ${move('', 'c')}`
-      : `    if ((turn & 1u) == 1u) { ${add('a', 1)} } else {
-      ${add('a', 2)} ${add('b', 0)}
-      if (turn >= 2u) { ${store} to += params.out_w * params.out_q; }
-      ${move('b', 'a')} ${move('', 'b')}
-    }`;
-  const accumulators = s.stride === 1 ? ['a', 'b', 'c'] : ['a', 'b'];
+  const weights = loop
+    ? // The bound is a uniform, so that the driver keeps the loop; the weights move down past w0.
+      `  for (var t = 0u; t < params.kernel_h * params.kernel_w; t++) {
+    ${range(8)
+      .map((t) => `w${t} = w${t + 1};`)
+      .join(' ')} w8 = weight[t * params.out_q + quad];
+  }`
+    : lines(9, (t) => `  w${t} = weight[${t}u * params.out_q + quad];`);
   return [
     {
-      label: `conv2d.forward.depthwise 3×3 s${s.stride}`,
+      label: 'conv2d.forward.depthwise 3×3',
       uniforms: {
         ...geometryUniforms(s),
         count: u32(count),
@@ -98,35 +96,49 @@ ${eachItem(size)}
   let n = divide(strip, params.strips, params.per_map);
   let oy = (strip - n * params.strips) * params.rows;
   let rows = min(params.rows, params.out_h - oy);
-${range(9)
-  .map((t) => `  let w${Math.floor(t / 3)}${t % 3} = weight[${t}u * params.out_q + quad];`)
-  .join('\n')}
-${accumulators
-  .map(
-    (a) =>
-      `  ${range(columns)
-        .map((r) => `var ${a}${r} = vec4<f32>(0.0);`)
-        .join(' ')}`,
-  )
-  .join('\n')}
-  let ix = ox * ${s.stride}u - params.padding;
-${range(inputs)
-  .map((j) => `  let in${j} = ix + ${j}u < params.in_w;`)
-  .join('\n')}
+  let vectors = vectors_of(quad);
+${lines(9, (t) => `  var w${t} = vec4<f32>(0.0);`)}
+${weights}
+${lines(inputs, (j) => `  var v${j} = vec4<f32>(0.0);`)}
+${lines(columns, (r) => `  var a${r} = vec4<f32>(0.0); var b${r} = vec4<f32>(0.0);`)}
+  let narrow = params.stride == 1u;
+  // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
+  let ix = ox * params.stride - params.padding - select(0u, ${idle}u, narrow);
+${lines(inputs, (j) => `  let in${j} = ix + ${j}u < params.in_w;`)}
   var to = ((n * params.out_h + oy) * params.out_w + ox) * params.out_q + quad;
-  let turns = (rows - 1u) * ${s.stride}u + 3u;
+  let turns = (rows - 1u) * params.stride + 3u;
   for (var turn = 0u; turn < turns; turn++) {
-    // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
-    let iy = oy * ${s.stride}u + turn - params.padding;
+    let iy = oy * params.stride + turn - params.padding;
     let inside = iy < params.in_h;
-    let line = select(0u, (n * params.in_h + iy) * params.in_w, inside);
-${range(inputs)
-  .map(
-    (j) =>
-      `    let v${j} = select(vec4<f32>(0.0), load_x(select(0u, line + ix + ${j}u, in${j} && inside) * params.in_q + quad), in${j} && inside);`,
-  )
-  .join('\n')}
-${step}
+    let line = (n * params.in_h + iy) * params.in_w + ix;
+${lines(
+  inputs,
+  (j) =>
+    `    ${j < idle ? 'if (!narrow) ' : ''}{ v${j} = select(vec4<f32>(0.0), load_x(select(0u, line + ${j}u, in${j} && inside) * params.in_q + quad), in${j} && inside); }`,
+)}
+${lines(columns, (r) =>
+  range(3)
+    .map((kx) => `    let x${r}${kx} = ${input(r, kx)};`)
+    .join('\n'),
+)}
+    // At stride 1 every row of the input is the last of one output row, the middle one of the next and the first of the
+    // one after; at stride 2 even turns are last and first, odd ones the middle. b has seen the first, a two.
+    let even = narrow || (turn & 1u) == 0u;
+    let odd = narrow || (turn & 1u) == 1u;
+    if (even && turn >= 2u) {
+${lines(
+  columns,
+  (r) =>
+    `      if (ox + ${r}u < params.out_w) { finish(a${r} + ${taps(2, r)}, vectors, to + ${r}u * params.out_q); }`,
+)}
+      to += params.out_w * params.out_q;
+    }
+    if (odd) { ${range(columns)
+      .map((r) => `a${r} = b${r} + ${taps(1, r)};`)
+      .join(' ')} }
+    if (even) { ${range(columns)
+      .map((r) => `b${r} = ${taps(0, r)};`)
+      .join(' ')} }
   }
 }`,
       workgroups: grid(count, size),
@@ -166,8 +178,9 @@ ${each((r) => `  var sum${r} = vec4<f32>(0.0);`)}
 ${each((r) => `      { let at = ix + ${r}u * params.stride; if (at < params.in_w) { sum${r} += w * load_x((line + at) * params.in_q + quad); } }`)}
     }
   }
+  let vectors = vectors_of(quad);
   let first = (row * params.out_w + ox) * params.out_q + quad;
-${each((r) => `  if (ox + ${r}u < params.out_w) { finish(sum${r}, quad, first + ${r}u * params.out_q); }`)}
+${each((r) => `  if (ox + ${r}u < params.out_w) { finish(sum${r}, vectors, first + ${r}u * params.out_q); }`)}
 }`,
       workgroups: grid(count, SIZE),
       ...totals(call),

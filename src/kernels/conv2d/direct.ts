@@ -51,7 +51,7 @@ ${eachItem(SIZE)}
       }
     }
   }
-  finish(sum, quad, i);
+  finish(sum, vectors_of(quad), i);
 }`,
       workgroups: grid(count, SIZE),
       flops: convFlops(s),

@@ -14,13 +14,22 @@ export function epilogueBuffers<B>(call: Conv2dCall<B>): BufferBinding<B>[] {
   return buffers;
 }
 
-/** `fn finish(sum, channelQuad, i)`: y[i] = activation(sum + bias) + residual[i], i counting vec4. */
+/**
+ * `fn finish(sum, vectors, i)`: y[i] = activation(sum + bias) + residual[i], i counting vec4. `fn vectors_of(quad)` loads
+ * what belongs to a quad of channels, once however many outputs are finished.
+ */
 export function epilogue<B>(call: Conv2dCall<B>): string {
-  const lines = ['fn finish(sum: vec4<f32>, quad: u32, i: u32) {', '  var v = sum;'];
-  if (call.bias !== undefined) lines.push('  v += bias[quad];');
+  const vector = (name: 'bias' | 'slope') => (call[name] === undefined ? 'vec4<f32>(0.0)' : `${name}[quad]`);
+  const lines = [
+    'struct Vectors { bias: vec4<f32>, slope: vec4<f32> }',
+    `fn vectors_of(quad: u32) -> Vectors { return Vectors(${vector('bias')}, ${vector('slope')}); }`,
+    'fn finish(sum: vec4<f32>, vectors: Vectors, i: u32) {',
+    '  var v = sum;',
+  ];
+  if (call.bias !== undefined) lines.push('  v += vectors.bias;');
   if (call.activation === 'relu') lines.push('  v = max(v, vec4<f32>(0.0));');
   if (call.activation === 'prelu')
-    lines.push('  v = max(v, vec4<f32>(0.0)) + slope[quad] * min(v, vec4<f32>(0.0));');
+    lines.push('  v = max(v, vec4<f32>(0.0)) + vectors.slope * min(v, vec4<f32>(0.0));');
   if (call.residual) lines.push('  v += load_residual(i);');
   lines.push('  store_y(i, v);', '}');
   return lines.join('\n');

@@ -1,6 +1,6 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
-import { conv2dDepthwise, conv2dDepthwiseStrip } from './depthwise.js';
+import { conv2dDepthwise, conv2dDepthwiseStrip, type DepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dSubgroup } from './subgroup.js';
@@ -17,7 +17,7 @@ export function conv2dForward<B>(
   switch (plan.variant) {
     case 'depthwise':
       return plan.tile.columns
-        ? conv2dDepthwiseStrip(call, plan.tile as { columns: number; rows: number; size: number })
+        ? conv2dDepthwiseStrip(call, plan.tile as unknown as DepthwiseStrip)
         : conv2dDepthwise(call, plan.tile.run);
     case 'grouped':
       return conv2dGrouped(call);

@@ -55,7 +55,7 @@ function depthwiseTile(s: Conv2dShape, traits: DeviceTraits): Readonly<Record<st
     return { run: Math.min(4, s.outWidth) };
   // A processor needs a few hundred invocations, a card tens of thousands.
   const cpu = traits.kind === 'cpu';
-  return { columns: 2, rows: cpu ? s.outHeight : 4, size: lanesOf(traits) };
+  return { columns: 2, rows: cpu ? s.outHeight : 4, size: lanesOf(traits), loop: cpu ? 1 : 0 };
 }
 
 /** Cycles of lavapipe, measured: a loaded number of eight lanes, a quad broadcast, a vector multiply-add. */

@@ -153,7 +153,7 @@ ${lines(4, (j) => `        b${j} = vec4<f32>(0.0);`)}
       k += 4u;`,
     a: 'rows',
     b: 'rows',
-    store: `if (first + row < params.pixels && first_quad + column < params.out_q) { finish(v, first_quad + column, (first + row) * params.out_q + first_quad + column); }`,
+    store: `if (first + row < params.pixels && first_quad + column < params.out_q) { finish(v, vectors_of(first_quad + column), (first + row) * params.out_q + first_quad + column); }`,
   });
   return [
     {

@@ -246,13 +246,14 @@ ${four
   )
   .join('\n')}
   let to = ((n * params.out_h + 2u * ty) * params.out_w + 2u * tx) * params.out_q + q;
+  let vectors = vectors_of(q);
   let right = 2u * tx + 1u < params.out_w;
-  finish(top0 + top1 + top2, q, to);
-  if (right) { finish(top1 - top2 - top3, q, to + params.out_q); }
+  finish(top0 + top1 + top2, vectors, to);
+  if (right) { finish(top1 - top2 - top3, vectors, to + params.out_q); }
   if (2u * ty + 1u < params.out_h) {
     let below = to + params.out_w * params.out_q;
-    finish(low0 + low1 + low2, q, below);
-    if (right) { finish(low1 - low2 - low3, q, below + params.out_q); }
+    finish(low0 + low1 + low2, vectors, below);
+    if (right) { finish(low1 - low2 - low3, vectors, below + params.out_q); }
   }
 }`,
     workgroups: grid(count, SIZE),
