@@ -42,7 +42,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       absorb(next);
       next = soleUser(last.id);
     }
-    let activation: 'none' | 'relu' | 'prelu' = 'none';
+    let activation: 'relu' | 'prelu' = 'prelu';
     let slope: Tensor | undefined;
     if (next?.op === 'prelu' || next?.op === 'relu') {
       activation = next.op;
@@ -54,7 +54,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
         );
       absorb(next);
       next = soleUser(last.id);
-    }
+    } else slope = ones(graph, node.shape[node.shape.length - 1], derivations);
     let residual: Tensor | undefined;
     if (next?.op === 'add') {
       // The other operand must exist by now: the convolution takes the place where the sum stood only if so.
@@ -124,6 +124,13 @@ function foldBatchNorm(
     return { shape: b.shape, data };
   });
   return folded;
+}
+
+/** Slopes that change nothing: with them a layer without activation runs the pipelines of those with PReLU. */
+function ones(graph: Graph, length: number, derivations: Map<string, () => ParameterValue>): Tensor {
+  const name = `ones [${length}]`;
+  derivations.set(name, () => ({ shape: [length], data: new Float32Array(length).fill(1) }));
+  return graph.parameter(name, [length], 'vector');
 }
 
 /** Only worth it where some kernel does it in passing: see conv2d/winograd.ts. */

@@ -182,8 +182,10 @@ describe('conv2d forward', () => {
     async (_, s) => {
       const { traits } = await sharedGpu();
       for (const c of EPILOGUES) {
-        for (const precision of ['f32', 'f16'] as const)
-          await check(s, c, planConv2d(s, traits, { precision }));
+        for (const precision of ['f32', 'f16'] as const) {
+          for (const fixedWeights of [false, true])
+            await check(s, c, planConv2d(s, traits, { precision, fixedWeights }));
+        }
       }
     },
   );
@@ -228,7 +230,13 @@ describe('conv2d forward', () => {
         // The second in chunks of a few tiles.
         const tile = { lanes, width, blocks, chunk: blocks === 1 ? 20_000 : 2 ** 23 };
         // Exact in halves too: with whole numbers the transforms, products and sums are whole and small.
-        await check(s, c, { variant: 'winograd', packing: 'winogradf16', tile }, { whole: true });
+        const optionalResidual = true;
+        await check(
+          s,
+          c,
+          { variant: 'winograd', packing: 'winogradf16', tile, optionalResidual },
+          { whole: true },
+        );
         await check(s, c, { variant: 'winograd', packing: 'winograd', tile }, { whole: true, affine: true });
         // Each output is made of nine products of sums of four inputs and up to nine weights.
         if (c.storage === 'f32')

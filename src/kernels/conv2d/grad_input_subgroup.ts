@@ -10,7 +10,10 @@ import { ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
-import { laneElement, lines, multiplyAdd, range, STORED, type SubgroupTile, vec } from './subgroup.js';
+import { laneElement, lines, multiplyAdd, range, type SubgroupTile, vec } from './subgroup.js';
+
+/** Pixels stored by one turn of the last loop: stores are written once for four, and the accumulators move down past them. */
+const STORED = 4;
 
 export function gradInputSubgroup<B>(call: GradInputCall<B>, tile: SubgroupTile): KernelCall<B>[] {
   const s = call.shape;

@@ -1,6 +1,7 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { isPointwise } from './geometry.js';
 import { fillsTile } from './tiled.js';
 import type { Conv2dPlan, Conv2dShape } from './types.js';
 import { isWinograd } from './winograd.js';
@@ -35,13 +36,20 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
     const half = options.precision === 'f16';
     if (options.fixedWeights && winogradPays(s)) {
       const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
-      return { variant: 'winograd', packing: half ? 'winogradf16' : 'winograd', tile };
+      return {
+        variant: 'winograd',
+        packing: half ? 'winogradf16' : 'winograd',
+        tile,
+        optionalResidual: true,
+      };
     }
     const packing = half ? 'f16pairs' : 'f32';
     return {
       variant: 'subgroup',
       packing,
       tile: { lanes: traits.subgroupSize, ...subgroupTile(s, traits.subgroupSize) },
+      // To a net's first layer nothing is added.
+      optionalResidual: options.fixedWeights && s.inChannels !== 3,
     };
   }
   const pixels = s.batch * s.outHeight * s.outWidth;
@@ -63,13 +71,17 @@ const LOAD = 16;
 const BROADCAST = 6;
 const MULTIPLY_ADD = 1;
 
+/** Weights of a layer with few pixels from which half the products are worth a pipeline of their own. */
+const OWN_TILE = 2 ** 20;
+
 /**
- * The tile with the least estimated time, waste at the edges included. Few candidates: every tile is a pipeline
- * that the driver compiles for a third of a second, and tiles above 4×2 gain less than they cost there.
+ * The width with the least estimated time, waste at the edges included. Few candidates, whatever the number of pixels:
+ * every tile is a pipeline that the driver compiles for a quarter of a second to two fifths.
  */
 function subgroupTile(s: Conv2dShape, lanes: number): { width: number; blocks: number } {
   const pixels = s.batch * s.outHeight * s.outWidth;
-  const blocks = pixels <= lanes ? 1 : 2;
+  const weights = s.kernelHeight * s.kernelWidth * s.inChannels * s.outChannels;
+  const blocks = pixels <= lanes && weights >= OWN_TILE ? 1 : isPointwise(s) ? 3 : 2;
   let best = { width: 4, blocks };
   let least = Number.POSITIVE_INFINITY;
   for (const width of [4, 2]) {

@@ -17,6 +17,7 @@
 import type { BufferBinding, FloatType, KernelCall } from '../../gpu/kernel_call.js';
 import { f32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, DIVIDE, quads, read } from '../tensor.js';
+import { addsUniform, optionalResidual } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
@@ -34,6 +35,7 @@ export const lines = (n: number, f: (i: number) => string) => range(n).map(f).jo
 
 export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): KernelCall<B>[] {
   const s = call.shape;
+  const residual = optionalResidual(call, plan);
   const { lanes, width, blocks } = plan.tile as unknown as SubgroupTile;
   const pairs = plan.packing === 'f16pairs';
   const pixels = s.batch * s.outHeight * s.outWidth;
@@ -48,11 +50,11 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
   ];
   if (call.bias !== undefined) buffers.push(parameter('bias', call.bias));
   if (call.slope !== undefined) buffers.push(parameter('slope', call.slope));
-  if (call.residual)
+  if (residual)
     buffers.push({
       name: 'residual',
-      ref: call.residual.ref,
-      element: laneElement(width, call.residual.dtype),
+      ref: residual.ref,
+      element: laneElement(width, residual.dtype),
       write: false,
     });
   buffers.push({ name: 'y', ref: call.y.ref, element: laneElement(width, call.y.dtype), write: true });
@@ -61,7 +63,7 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
   const depth = s.inChannels === 3 ? 3 : 4;
   const body = `
 ${pairs ? halves(width) : ''}
-${finish(call, width)}
+${finish({ ...call, residual }, width)}
 ${pointwise ? '' : DIVIDE}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -88,6 +90,7 @@ ${storeAll(lanes * blocks, call)}
         ...geometryUniforms(s),
         per_width: f32(1 / s.outWidth),
         per_map: f32(1 / (s.outWidth * s.outHeight)),
+        ...addsUniform(call),
       },
       buffers,
       body,
@@ -142,20 +145,23 @@ ${multiplyAdd(lanes, width, blocks, depth)}
   }`;
 }
 
-/** Pixels stored by one turn of the last loop. */
-export const STORED = 4;
-
 /**
- * Stores are most of what the driver compiles (each is unrolled over the lanes), so they are written once for
- * four pixels and the accumulators move down past them.
+ * A store and a load of the residual are most of what the driver compiles (each is unrolled over the lanes), so they are
+ * written once, in a loop: accumulators have names while they are summed, for registers have no index, and are an array
+ * after that. The loop counts pixels, not elements: from a bound like min(16, …) Mesa would see how often to unroll it.
  */
+export const sumsArray = (pixels: number) =>
+  `  var sums = array(${range(pixels)
+    .map((i) => `s${i}`)
+    .join(', ')});`;
+
 function storeAll<B>(pixels: number, call: Conv2dCall<B>): string {
   const extra = `${call.bias !== undefined ? ', bias_here' : ''}${call.slope !== undefined ? ', slope_here' : ''}`;
-  return `  var to = first * per_row + channel;
-  for (var m = first; m < min(first + ${pixels}u, params.pixels); m += ${STORED}u) {
-${lines(STORED, (i) => `    if (m + ${i}u < params.pixels) { finish(s${i}${extra}, to + ${i}u * per_row); }`)}
-    to += ${STORED}u * per_row;
-${lines(pixels - STORED, (i) => `    s${i} = s${i + STORED};`)}
+  return `${sumsArray(pixels)}
+  var to = first * per_row + channel;
+  for (var m = first; m < min(first + ${pixels}u, params.pixels); m++) {
+    finish(sums[m - first]${extra}, to);
+    to += per_row;
   }`;
 }
 
@@ -212,7 +218,7 @@ function finish<B>(call: Conv2dCall<B>, width: number): string {
         : width === 4
           ? 'vec4<f32>(unpack2x16float(residual[i].x), unpack2x16float(residual[i].y))'
           : 'unpack2x16float(residual[i])';
-    out.push(`  v += ${value};`);
+    out.push(`  if (params.adds != 0u) { v += ${value}; }`);
   }
   if (call.y.dtype === 'f32') out.push('  y[i] = v;');
   else {

@@ -46,6 +46,11 @@ export interface Conv2dPlan {
   packing: Packing;
   /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
   tile: Readonly<Record<string, number>>;
+  /**
+   * One pipeline with and without a residual, told by a uniform (`subgroup`, `winograd`; needs `temporary`). Where it is
+   * off or the variant another, a call compiles to what it has.
+   */
+  optionalResidual?: boolean;
 }
 
 export type { FlattenedMap };

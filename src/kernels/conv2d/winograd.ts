@@ -30,9 +30,9 @@ import {
   read,
   write,
 } from '../tensor.js';
-import { epilogue, epilogueBuffers } from './epilogue.js';
+import { addsUniform, epilogue, epilogueBuffers, optionalResidual } from './epilogue.js';
 import { convFlops, geometryUniforms } from './geometry.js';
-import { halves, lines, multiplyAdd, range, vec, weightLoads } from './subgroup.js';
+import { halves, lines, multiplyAdd, range, sumsArray, vec, weightLoads } from './subgroup.js';
 import type { Conv2dCall, Conv2dPlan, Conv2dShape } from './types.js';
 
 const SIZE = 64;
@@ -60,7 +60,7 @@ export function conv2dWinograd<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
     calls.push(
       transformInput(call, pairs, chunk, v),
       multiply(call, plan, chunk, v, m),
-      transformOutput(call, chunk, m),
+      transformOutput(call, plan, chunk, m),
     );
   }
   return calls;
@@ -192,12 +192,10 @@ ${multiplyAdd(lanes, width, blocks)}
   }
   if (wanted >= per_row) { return; }
   var to = (point * params.tiles + first) * per_row + channel;
-  let end = params.tiles - first;
-  // Written once for four tiles, as in subgroup.ts: stores are most of what the driver compiles.
-  for (var k = 0u; k < min(${lanes * blocks}u, end); k += 4u) {
-${lines(4, (i) => `    if (k + ${i}u < end) { products[to + ${i}u * per_row] = s${i}; }`)}
-    to += 4u * per_row;
-${lines(lanes * blocks - 4, (i) => `    s${i} = s${i + 4};`)}
+${sumsArray(lanes * blocks)}
+  for (var k = first; k < min(first + ${lanes * blocks}u, params.tiles); k++) {
+    products[to] = sums[k - first];
+    to += per_row;
   }
 }`;
   return {
@@ -224,15 +222,21 @@ ${lines(lanes * blocks - 4, (i) => `    s${i} = s${i + 4};`)}
   };
 }
 
-function transformOutput<B>(call: Conv2dCall<B>, chunk: Chunk, m: Operand<B>): KernelCall<B> {
+function transformOutput<B>(
+  call: Conv2dCall<B>,
+  plan: Conv2dPlan,
+  chunk: Chunk,
+  m: Operand<B>,
+): KernelCall<B> {
   const s = call.shape;
+  const bound = { ...call, residual: optionalResidual(call, plan) };
   const count = chunk.tiles * quads(s.outChannels);
   const four = range(4);
   return {
-    label: `conv2d.forward.winograd output${call.residual ? ' + residual' : ''}`,
-    uniforms: { ...chunkUniforms(s, chunk, s.outChannels), count: u32(count) },
-    buffers: [read('products', m), ...epilogueBuffers(call)],
-    body: `${epilogue(call)}
+    label: 'conv2d.forward.winograd output',
+    uniforms: { ...chunkUniforms(s, chunk, s.outChannels), count: u32(count), ...addsUniform(call) },
+    buffers: [read('products', m), ...epilogueBuffers(bound)],
+    body: `${epilogue(bound, true)}
 ${eachTile('out_q')}
   let step = params.tiles * params.out_q;
 ${four
