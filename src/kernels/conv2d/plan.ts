@@ -48,8 +48,8 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
       variant: 'subgroup',
       packing,
       tile: { lanes: traits.subgroupSize, ...subgroupTile(s, traits.subgroupSize) },
-      // To a net's first layer nothing is added.
-      optionalResidual: options.fixedWeights && s.inChannels !== 3,
+      // Where nets add something; elsewhere to ask costs R-Net's layers a tenth.
+      optionalResidual: options.fixedWeights && (isPointwise(s) || (s.stride > 1 && s.inChannels !== 3)),
     };
   }
   const pixels = s.batch * s.outHeight * s.outWidth;
