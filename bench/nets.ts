@@ -2,7 +2,7 @@ import type { Graph } from '../src/graph/graph.js';
 import type { ParameterValue } from '../src/graph/parameters.js';
 import { initialize } from '../src/nets/initialize.js';
 import { iresnet } from '../src/nets/iresnet.js';
-import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
+import { MBF, mobileFaceNet, PAPER } from '../src/nets/mobilefacenet.js';
 import { onet, pnet, rnet } from '../src/nets/mtcnn.js';
 
 /** What is measured: the function that builds a net, and the input [N, H, W, C]. */
@@ -24,4 +24,37 @@ export function weightsFor(graph: Graph): Map<string, ParameterValue> {
   const values = initialize(graph, 1);
   for (const [name, value] of values) if (/^layer.*\.bn3\.weight$/.test(name)) value.data.fill(0.25);
   return values;
+}
+
+const TRAINED: Record<string, (shape: readonly number[]) => Graph> = {
+  mobilefacenet: (s) => mobileFaceNet(s, PAPER, { training: true }),
+  mbf: (s) => mobileFaceNet(s, MBF, { training: true }),
+  iresnet18: (s) => iresnet(s, { depth: 18 }, { training: true }),
+  iresnet50: (s) => iresnet(s, { depth: 50 }, { training: true }),
+};
+const CLASSES = 100;
+/** The optimiser of a measured training step. */
+export const TRAINABLE = { optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 } } as const;
+export const LEARNING_RATE = 0.01;
+
+/**
+ * A net for training on pictures of side × side under softmax cross-entropy over 100 classes: inputs `x` and `labels`,
+ * output `loss`.
+ * @throws Error when there is no net of that name.
+ */
+export function trainingGraph(net: string, batch: number, side: number): Graph {
+  if (!TRAINED[net]) throw new Error(`--net ${net}: choose from ${Object.keys(TRAINED).join(', ')}`);
+  const g = TRAINED[net]([batch, side, side, 3]);
+  const e = g.outputTensor('embedding');
+  const logits = g.dense(e, g.parameter('classes.weight', [CLASSES, e.shape[1]], 'dense'));
+  g.output('loss', g.softmaxCrossEntropy(logits, g.input('labels', [batch], 'u32')));
+  return g;
+}
+
+/** What such a net is trained on here: repeatable, and as dear as photos. */
+export function trainingBatch(batch: number, side: number): { x: Float32Array; labels: Uint32Array } {
+  return {
+    x: Float32Array.from({ length: batch * side * side * 3 }, (_, i) => Math.sin(i * i)),
+    labels: Uint32Array.from({ length: batch }, (_, i) => i % CLASSES),
+  };
 }

@@ -5,12 +5,9 @@
 // (src/gpu/polling.node.ts). Outputs are compared with wfr's f32. One JSON line an engine and net: median wall time,
 // processor time over the number of cores (which a busy machine disturbs less), first run, GFLOP/s, cosine.
 //
-// The engines are no dependency of wfr: they are installed into bench/peers when this first runs.
-import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+// The engines are no dependency of wfr: they are installed into bench/peers when this first runs. Training steps of
+// theirs: peers_train.ts.
 import { availableParallelism } from 'node:os';
-import path from 'node:path';
-import { nodeWebGpu } from '../src/gpu/adapter.node.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { fuse } from '../src/graph/fuse.js';
 import { Model } from '../src/graph/model.js';
@@ -18,6 +15,7 @@ import { describe } from '../src/nets/describe.js';
 import { exportOnnx } from '../src/weights/onnx/export.js';
 import { NETS, weightsFor } from './nets.js';
 import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
+import { installPeers, presentGpu } from './peers_setup.js';
 import { emit, median, round } from './shared.js';
 
 interface Session {
@@ -50,19 +48,8 @@ export async function benchPeers(options: {
   engines?: string[];
   runs: number;
 }): Promise<void> {
-  const folder = path.join(import.meta.dirname, 'peers');
-  if (!existsSync(path.join(folder, 'node_modules')))
-    execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
-      cwd: folder,
-      stdio: ['ignore', 2, 2],
-    });
-  // The engines look for navigator.gpu, which Node 20 lacks.
-  const gpuEntry = await nodeWebGpu([]);
-  if (!globalThis.navigator)
-    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true, writable: true });
-  const page = globalThis.navigator as { userAgent?: string };
-  if (!page.userAgent) Object.defineProperty(page, 'userAgent', { value: 'Node.js', configurable: true });
-  Object.defineProperty(page, 'gpu', { value: gpuEntry, configurable: true });
+  installPeers();
+  await presentGpu();
   const wanted = ENGINES.filter((e) => !options.engines || options.engines.some((w) => e.startsWith(w)));
   const names = Object.keys(NETS).filter((n) => !options.only || options.only.includes(n));
   for (const name of names) await compareNet(name, wanted, options.runs);

@@ -1,5 +1,6 @@
 // npm run bench [-- --only mobilefacenet,annotate] [--runs 9] [--precision f16]
 // npm run bench -- --peers [--only …] [--engines wfr,tfjs] [--runs 5]   other engines beside it: peers.ts
+// npm run bench -- --peers --train [--only …] [--batch 16] [--runs 3]    their training steps: peers_train.ts
 //
 // One JSON line a measurement, on standard output: each net (milliseconds, GFLOP/s, first run with what the driver
 // compiles, peak GPU memory) beside the device's own rate of multiply-adds measured in the same run, and
@@ -22,6 +23,7 @@ import { describe } from '../src/nets/describe.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { NETS, weightsFor } from './nets.js';
 import { benchPeers } from './peers.js';
+import { benchTrainingPeers } from './peers_train.js';
 import { adapterName, emit, GROUP_PHOTOS, median, round } from './shared.js';
 
 const { values } = parseArgs({
@@ -30,6 +32,8 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '9' },
     precision: { type: 'string' },
     peers: { type: 'boolean', default: false },
+    train: { type: 'boolean', default: false },
+    batch: { type: 'string', default: '16' },
     engines: { type: 'string' },
   },
 });
@@ -190,8 +194,19 @@ emit({
   date: new Date().toISOString().slice(0, 10),
 });
 probe.close();
+if (values.train && !values.peers)
+  throw new Error('--train goes with --peers; our step alone is bench/train.ts');
 if (values.peers) {
-  await benchPeers({ only, engines: values.engines?.split(','), runs: Number(values.runs) });
+  const engines = values.engines?.split(',');
+  if (values.train)
+    await benchTrainingPeers({
+      nets: only ?? ['mobilefacenet'],
+      batch: Number(values.batch),
+      side: 112,
+      engines,
+      runs,
+    });
+  else await benchPeers({ only, engines, runs });
   // Other engines leave workers and timers behind.
   process.exit(0);
 }

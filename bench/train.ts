@@ -13,13 +13,11 @@ import { parseArgs } from 'node:util';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType } from '../src/gpu/kernel_call.js';
 import { type KernelTime, profileProgram } from '../src/gpu/profile.js';
-import type { Graph } from '../src/graph/graph.js';
 import { TrainableParameters } from '../src/graph/trainable.js';
 import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/training.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { initialize } from '../src/nets/initialize.js';
-import { iresnet } from '../src/nets/iresnet.js';
-import { mobileFaceNet, PAPER } from '../src/nets/mobilefacenet.js';
+import { LEARNING_RATE, TRAINABLE, trainingBatch, trainingGraph } from './nets.js';
 import { adapterName, emit, median, round } from './shared.js';
 
 const { values } = parseArgs({
@@ -37,22 +35,6 @@ const { values } = parseArgs({
 const runs = Number(values.runs);
 const side = Number(values.size);
 const options: TrainingOptions = { precision: values.precision as FloatType, recompute: values.recompute };
-const CLASSES = 100;
-const trainable = { optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 } } as const;
-
-const NETS: Record<string, (shape: readonly number[]) => Graph> = {
-  mobilefacenet: (s) => mobileFaceNet(s, PAPER, { training: true }),
-  iresnet18: (s) => iresnet(s, { depth: 18 }, { training: true }),
-  iresnet50: (s) => iresnet(s, { depth: 50 }, { training: true }),
-};
-
-function graphOf(net: string, batch: number): Graph {
-  const g = NETS[net]([batch, side, side, 3]);
-  const e = g.outputTensor('embedding');
-  const logits = g.dense(e, g.parameter('classes.weight', [CLASSES, e.shape[1]], 'dense'));
-  g.output('loss', g.softmaxCrossEntropy(logits, g.input('labels', [batch], 'u32')));
-  return g;
-}
 
 /** What a kernel's time counts as. */
 function shareOf(label: string): string {
@@ -87,28 +69,23 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
     // The norm after the last layer has one value a channel then, and no variance.
     return emit({ ...line, skipped: 'batch norm of the embedding needs two pictures or more' });
   }
-  const graph = graphOf(net, batch);
-  const plan = planTraining(gpu, graph, 'loss', trainable, options);
+  const graph = trainingGraph(net, batch, side);
+  const plan = planTraining(gpu, graph, 'loss', TRAINABLE, options);
   if (plan.total > Number(values.memory) * 1e9)
     return emit({ ...line, skipped: `would take ${round(plan.total / 1e9, 2)} GB` });
-  const parameters = TrainableParameters.create(gpu, graph, initialize(graph, 1), trainable);
+  const parameters = TrainableParameters.create(gpu, graph, initialize(graph, 1), TRAINABLE);
   const started = performance.now();
   const step = await TrainingStep.compile(gpu, graph, 'loss', parameters, options);
-  step.setInput(
-    'x',
-    Float32Array.from({ length: batch * side * side * 3 }, (_, i) => Math.sin(i * i)),
-  );
-  step.setInput(
-    'labels',
-    Uint32Array.from({ length: batch }, (_, i) => i % CLASSES),
-  );
-  await step.run({ learningRate: 0.01 }, ['loss']);
+  const { x, labels } = trainingBatch(batch, side);
+  step.setInput('x', x);
+  step.setInput('labels', labels);
+  await step.run({ learningRate: LEARNING_RATE }, ['loss']);
   const first = performance.now() - started;
   const wall: number[] = [];
   const cpu: number[] = [];
   for (let i = 0; i < runs; i++) {
     const [start, used] = [performance.now(), cpuMs()];
-    await step.run({ learningRate: 0.01 });
+    await step.run({ learningRate: LEARNING_RATE });
     wall.push(performance.now() - start);
     cpu.push(cpuMs() - used);
   }
