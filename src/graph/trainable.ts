@@ -9,7 +9,7 @@ import type { ParameterValue, ParameterValues } from './parameters.js';
 
 export interface TrainableOptions extends GroupingOptions {
   optimizer: OptimizerConfig;
-  /** Keep an exponential moving average of the weights with this decay, 0 … 1. None by default. */
+  /** Keep an exponential moving average of the weights with this decay, 0 … 1, less in the first steps (kernels/optimizer/update.ts). None by default. */
   ema?: number;
 }
 

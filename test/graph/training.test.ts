@@ -209,7 +209,7 @@ describe('optimisers', () => {
   it.each(OPTIMIZERS.map((o) => [JSON.stringify(o), o] as const))(
     '%s: three steps by the definitions',
     async (_, optimizer) => {
-      const { parameters, step, destroy, weights } = await start(tiny(), { optimizer, ema: 0.8 });
+      const { parameters, step, destroy, weights } = await start(tiny(), { optimizer, ema: 0.2 });
       const states = new Map<string, OptimizerState>();
       const ema = new Map<string, Float64Array>();
       for (let k = 0; k < 3; k++) {
@@ -231,9 +231,11 @@ describe('optimisers', () => {
             rate,
           );
           const average = ema.get(name) ?? Float64Array.from(from);
+          // 2/11 at first, then all of it.
+          const decay = Math.min(0.2, (2 + k) / (11 + k));
           ema.set(
             name,
-            average.map((v, i) => 0.8 * v + 0.2 * state.weights[i]),
+            average.map((v, i) => decay * v + (1 - decay) * state.weights[i]),
           );
         }
       }

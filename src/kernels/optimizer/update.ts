@@ -5,7 +5,8 @@
  *   SGD    g += λw;  v = μv + g;  w −= η·(nesterov ? g + μv : v)                      (as PyTorch's SGD)
  *   AdamW  w −= ηλw;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;
  *          w −= η·(m/(1−β₁ᵗ)) / (√(v/(1−β₂ᵗ)) + ε)                                    (Loshchilov & Hutter 2019)
- *   EMA    e = ρe + (1−ρ)w
+ *   EMA    e = ρₜe + (1−ρₜ)w,  ρₜ = min(ρ, (1 + t)/(10 + t)): the average of a short run holds little of the weights
+ *          that it began with (as TensorFlow's ExponentialMovingAverage with num_updates)
  *
  * A step whose gradients are not finite changes nothing. Padding has gradient and weight zero and stays zero.
  */
@@ -68,7 +69,6 @@ ${
   let v = m1[i] + (1.0 - params.beta2) * (g * g - m1[i]);
   m0[i] = m;
   m1[i] = v;
-  let t = f32(step[${WORD.step}]);
   let first = 1.0 - exp2(params.log_beta1 * t);
   let second = 1.0 - exp2(params.log_beta2 * t);
   w -= rate / first * m / (sqrt(v / second) + params.eps);`;
@@ -88,10 +88,11 @@ ${
   if (step[${WORD.finite}] == 0u) { return; }
   let rate = bitcast<f32>(step[${WORD.learningRate}]);
   var w = weights[i];
+  let t = f32(step[${WORD.step}]);
   var g = gradients[i] * bitcast<f32>(step[${WORD.factor}]);
 ${rule}
   weights[i] = w;
-  ${c.ema !== undefined ? 'average[i] = fma(average[i] - w, vec4<f32>(params.ema), w);' : ''}
+  ${c.ema !== undefined ? 'average[i] = fma(average[i] - w, vec4<f32>(min(params.ema, (1.0 + t) / (10.0 + t))), w);' : ''}
 }`,
       workgroups: grid(c.length / 4, SIZE),
       flops: c.length * (config.kind === 'sgd' ? 6 : 16),

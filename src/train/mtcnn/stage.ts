@@ -70,8 +70,7 @@ export async function trainNet(
   const begin = hooks.init ? givenValues(net, graph, hooks.init) : startingValues(net, graph, samples, seed);
   const parameters = TrainableParameters.create(gpu, graph, begin, {
     optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: WEIGHT_DECAY },
-    // An average that is longer than the run would still hold the random weights.
-    ema: Math.max(0, Math.min(AVERAGE, 1 - 10 / steps)),
+    ema: AVERAGE,
   });
   let step: TrainingStep | undefined;
   try {
