@@ -42,7 +42,10 @@ export class CheckpointStore {
     return names.map(Number).sort((a, b) => a - b);
   }
 
-  /** On the disk when it returns, through a temporary name; then older ones than the last few go. */
+  /**
+   * On the disk when it returns, through a temporary name; then those before it go but for the last few. What there is of
+   * later steps is no part of a run that stands here, and does not count.
+   */
   async save({ step, state, buffers }: Checkpoint): Promise<string> {
     const entries = Object.entries(buffers);
     const header = { step, state, buffers: entries.map(([name, { byteLength }]) => [name, byteLength]) };
@@ -64,7 +67,8 @@ export class CheckpointStore {
     }
     await rename(temporary, file);
     await syncFolder(this.folder);
-    for (const old of (await this.steps()).slice(0, -this.keep))
+    const until = (await this.steps()).filter((other) => other <= step);
+    for (const old of until.slice(0, -this.keep))
       await rm(path.join(this.folder, nameOf(old)), { force: true });
     return file;
   }

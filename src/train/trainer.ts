@@ -72,12 +72,12 @@ export interface RunOptions {
   /** Stop after this step, as if the run were that long; the schedule does not change. */
   until?: number;
   onStep?: (report: StepReport) => void | Promise<void>;
-  /** After each epoch and at the end. */
+  /** After each epoch and at the end; the checkpoint of that step is on the disk by then. */
   onEpoch?: (epoch: number, step: number) => void | Promise<void>;
 }
 
 const ADVICE =
-  'Lower --lr, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
+  'Begin again with a lower --lr in a new --out, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
 
 /** Thrown when a loss is not finite: names the batch and the first layer where it went wrong. */
 export class DivergedError extends WfrError {}
@@ -108,6 +108,7 @@ export class Trainer {
     source: DataSource,
     options: TrainerOptions = {},
   ): Promise<Trainer> {
+    requireStep(recipe, source);
     const graph = graphOf(recipe, source);
     const { values, missing } = initialWeights(graph, recipe.seed, options.init, options.initName);
     const parameters = TrainableParameters.create(gpu, graph, values, trainableOptions(recipe));
@@ -132,13 +133,25 @@ export class Trainer {
     return this.#step;
   }
 
+  /** No whole number where accumulated batches of one step are of two epochs. */
   get stepsPerEpoch(): number {
-    return Math.max(1, Math.floor(this.source.stepsPerEpoch / (this.recipe.accumulate ?? 1)));
+    return this.source.stepsPerEpoch / (this.recipe.accumulate ?? 1);
   }
 
   /** Steps of the whole recipe. */
   get steps(): number {
     return Math.max(1, Math.round(this.stepsPerEpoch * this.recipe.epochs));
+  }
+
+  /** Epochs whose last batch was used by then. */
+  epochsAfter(step: number): number {
+    return Math.floor((step * (this.recipe.accumulate ?? 1)) / this.source.stepsPerEpoch);
+  }
+
+  /** The epoch that a step ends or, at the end of a run, breaks off. */
+  epochOf(step: number): number {
+    const isEnd = this.epochsAfter(step) > this.epochsAfter(step - 1);
+    return this.epochsAfter(step) + (isEnd ? 0 : 1);
   }
 
   get memory(): TrainingMemory {
@@ -228,8 +241,11 @@ export class Trainer {
         await this.checkpoint();
         saved = this.#step;
       }
-      if (this.#step % this.stepsPerEpoch === 0 || this.#step === end) {
-        await onEpoch?.(Math.ceil(this.#step / this.stepsPerEpoch), this.#step);
+      if (onEpoch && (this.#step === end || this.epochsAfter(this.#step) > this.epochsAfter(this.#step - 1))) {
+        // Whatever becomes of what is done there, the epoch is not lost.
+        if (saved !== this.#step) await this.checkpoint();
+        saved = this.#step;
+        await onEpoch(this.epochOf(this.#step), this.#step);
         started = performance.now();
       }
     }
@@ -315,4 +331,13 @@ export class Trainer {
     this.compiled.destroy();
     this.parameters.destroy();
   }
+}
+
+/** @throws WfrError when all batches of the run together do not make a step. */
+function requireStep({ accumulate = 1, epochs }: Recipe, { stepsPerEpoch }: DataSource): void {
+  const batches = stepsPerEpoch * epochs;
+  if (accumulate > 1 && batches < accumulate)
+    throw new WfrError(
+      `The run has ${Number(batches.toFixed(1))} batches, a step takes ${accumulate} (accumulate): not one step can be made. Accumulate fewer batches, make them smaller, or train for more epochs.`,
+    );
 }

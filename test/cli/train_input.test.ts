@@ -191,6 +191,20 @@ describe('pictures that cannot be used', () => {
   }, 300_000);
 });
 
+describe('--resume', () => {
+  it('is refused where no checkpoint is whole, and leaves them', async () => {
+    await putPeople();
+    mkdirSync(inDir('out', 'checkpoints'), { recursive: true });
+    const names = [1, 2].map((n) => `checkpoint-00000000${n}.wfr`);
+    for (const name of names) writeFileSync(inDir('out', 'checkpoints', name), 'garbage');
+    await refused(
+      /None of the checkpoints in .* is whole.*\n.*2\.wfr: not a checkpoint.*\n.*1\.wfr: .*\nTo begin anew, give another --out/,
+      '--resume',
+    );
+    expect(readdirSync(inDir('out', 'checkpoints'))).toEqual(names);
+  }, 300_000);
+});
+
 describe('one run a folder', () => {
   const lock = () => path.join(inDir('out'), 'lock');
   const putLock = (pid: number, host = hostname()) => {

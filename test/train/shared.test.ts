@@ -125,6 +125,14 @@ describe('checkpoints', () => {
     expect(await store.latest()).toBeUndefined();
   });
 
+  it('of later steps, left over, do not count: what was just saved stays', async () => {
+    for (const step of [100, 200]) writeFileSync(join(folder, `checkpoint-000000${step}.wfr`), 'garbage');
+    const store = await CheckpointStore.open(folder, 2);
+    for (const step of [10, 20, 30]) await store.save(checkpoint(step));
+    expect(await store.steps()).toEqual([20, 30, 100, 200]);
+    expect(await store.latest()).toEqual(checkpoint(30));
+  });
+
   it('half-written files of an earlier run are removed', async () => {
     writeFileSync(join(folder, 'checkpoint-000000009.wfr.tmp'), 'half');
     writeFileSync(join(folder, 'other.tmp'), 'not ours');

@@ -82,6 +82,34 @@ describe('training', () => {
     expect(losses(run)[11]).toBeLessThan(losses(run)[0]);
   });
 
+  it('accumulated batches are as many epochs as were asked for; each ends with its last batch, after a checkpoint', async () => {
+    // Four batches an epoch, three a step.
+    const recipe = tinyRecipe({ accumulate: 3, epochs: 3 });
+    const checkpoints = await CheckpointStore.open(folder, 9);
+    const trainer = await Trainer.create(await sharedGpu(), recipe, tinySource(recipe), { checkpoints });
+    const ends: [epoch: number, step: number, saved: number | undefined][] = [];
+    const failing = async (epoch: number, step: number) => {
+      ends.push([epoch, step, (await checkpoints.steps()).at(-1)]);
+      if (step === 3) throw new Error('no validation');
+    };
+    expect(trainer.steps).toBe(4);
+    await expect(trainer.run({ onEpoch: failing })).rejects.toThrow('no validation');
+    await trainer.run({ onEpoch: failing });
+    expect(ends).toEqual([
+      [1, 2, 2],
+      [2, 3, 3],
+      [3, 4, 4],
+    ]);
+    trainer.destroy();
+  });
+
+  it('and must make one step at least', async () => {
+    const recipe = tinyRecipe({ accumulate: 9, epochs: 2 });
+    await expect(Trainer.create(await sharedGpu(), recipe, tinySource(recipe))).rejects.toThrow(
+      /The run has 8 batches, a step takes 9 \(accumulate\): not one step/,
+    );
+  });
+
   it('computing maps again gives the same, in less memory; half precision nearly the same', async () => {
     const gpu = await sharedGpu();
     const plain = tinyRecipe();

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { WfrError } from '../../gpu/errors.js';
 import type { CheckpointStore } from '../../train/checkpoint.node.js';
 import { parseAugmentation } from '../../train/data/augment.js';
 import { type PackedSet, PackedSource } from '../../train/data/packed_source.node.js';
@@ -100,7 +101,13 @@ const shortList = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 4).join(', ')} and ${names.length - 4} more` : names.join(', ');
 
 async function resume(trainer: Trainer, checkpoints: CheckpointStore): Promise<void> {
-  const last = await checkpoints.latest((message) => console.error(`${message}; the one before is used`));
+  const damaged: string[] = [];
+  const last = await checkpoints.latest((message) => damaged.push(message));
+  if (!last && damaged.length > 0)
+    throw new WfrError(
+      `None of the checkpoints in ${checkpoints.folder} is whole, so there is nothing to resume:\n  ${damaged.join('\n  ')}\nTo begin anew, give another --out, or remove that folder and leave out --resume. weights.safetensors of the last epoch, where there is one, can be begun with (--init).`,
+    );
+  for (const message of damaged) console.error(`${message}; it is passed over`);
   if (!last) {
     console.error(`${checkpoints.folder} holds no checkpoint: beginning at step 0`);
     return;

@@ -32,7 +32,7 @@ export async function runTrainer(flags: TrainFlags, r: Running): Promise<void> {
   const log = await TrainingLog.open(folder.in('log.jsonl'), trainer.step);
   const peak = (await measureFmaRate(gpu, 0.3)).gflops;
   console.error(
-    `${source.count} pictures, ${source.identities.length} identities, ${trainer.stepsPerEpoch} steps an epoch, ${trainer.steps} in all`,
+    `${source.count} pictures, ${source.identities.length} identities, ${Number(trainer.stepsPerEpoch.toFixed(2))} steps an epoch, ${trainer.steps} in all`,
   );
   const bar = new TrainProgress({
     steps: trainer.steps,
