@@ -241,7 +241,10 @@ export class Trainer {
         await this.checkpoint();
         saved = this.#step;
       }
-      if (onEpoch && (this.#step === end || this.epochsAfter(this.#step) > this.epochsAfter(this.#step - 1))) {
+      if (
+        onEpoch &&
+        (this.#step === end || this.epochsAfter(this.#step) > this.epochsAfter(this.#step - 1))
+      ) {
         // Whatever becomes of what is done there, the epoch is not lost.
         if (saved !== this.#step) await this.checkpoint();
         saved = this.#step;

@@ -5,6 +5,9 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/main.js';
+import { bestOf } from '../../src/cli/train/run.js';
+import { readLog } from '../../src/train/log.node.js';
+import type { ValidationResult } from '../../src/train/validation.node.js';
 import { saveWeights } from '../../src/weights/save.node.js';
 import { complained, inDir, inTemporaryFolder, put, wfr } from './helpers.js';
 
@@ -64,6 +67,14 @@ describe('a run that is refused leaves no folder behind', () => {
     ['no data', () => ['--data', inDir('people'), '--data', inDir('nowhere')], /nowhere: no such folder/],
     ['no teacher', () => ['--distill', inDir('t.npy')], /t\.npy: no such file of a teacher/],
     ['no pairs', () => ['--val', inDir('p.txt'), '--val-data', inDir('people')], /p\.txt: no such list/],
+    [
+      'nothing to measure by',
+      () => {
+        writeFileSync(inDir('same.txt'), 'ann/0.png ann/1.png 1\nbob/0.png bob/1.png 1');
+        return ['--val', inDir('same.txt'), '--val-data', inDir('people')];
+      },
+      /same\.txt: the 2 pairs .* are all of one person/,
+    ],
     ['no weights', () => ['--init', inDir('w.safetensors')], /w\.safetensors: .*no such file/],
     ['another augmentation', () => ['--augment', 'glitter'], /"glitter" is no augmentation/],
   ] as const)('%s', async (_, args, message) => {
@@ -203,6 +214,41 @@ describe('--resume', () => {
     );
     expect(readdirSync(inDir('out', 'checkpoints'))).toEqual(names);
   }, 300_000);
+});
+
+describe('accuracy on pairs', () => {
+  it('is measured by a resumed run where the last one ended in the middle of that', async () => {
+    await putPeople();
+    const same = ['ann', 'bob'].map((name) => `${name}/0.png ${name}/1.png 1`);
+    const lists = [0, 1].map((k) => {
+      const file = inDir(`pairs${k}.txt`);
+      writeFileSync(file, [...same, `ann/0.png bob/${k}.png 0`, 'ann/1.png bob/1.png 0'].join('\n'));
+      return ['--val', file, '--val-data', inDir('people')];
+    });
+    const log = inDir('out', 'log.jsonl');
+    const measured = () => readLog(log).flatMap(({ validation }) => (validation as ValidationResult) ?? []);
+    expect(await train(...lists[0])).toMatchObject({ status: 0 });
+    const [first] = measured();
+    expect(await train(...lists[0], '--resume')).toMatchObject({ status: 0 });
+    expect(measured()).toEqual([first]);
+    const lines = readFileSync(log, 'utf8').split('\n');
+    writeFileSync(log, lines.filter((line) => !line.includes('validation')).join('\n'));
+    expect(await train(...lists[1], '--resume')).toMatchObject({ status: 0 });
+    expect(measured()).toMatchObject([{ pairs: 4 }]);
+    // As many pairs, but not the same.
+    expect(measured()[0].list).not.toBe(first.list);
+  }, 300_000);
+
+  it('is highest among measurements on the same pairs, the last ones', () => {
+    const result = (accuracy: number, list?: string, pairs = 9) =>
+      ({ step: 1, validation: { accuracy, list, pairs } }) as const;
+    const best = (...records: ReturnType<typeof result>[]) => bestOf({ records })?.accuracy;
+    expect(best()).toBeUndefined();
+    expect(best(result(0.9, 'a'), result(0.5, 'b'), result(0.6, 'b'), result(0.4, 'b'))).toBe(0.6);
+    expect(best(result(0.9, 'a'), result(0.8, 'b'), result(0.7, 'a'))).toBe(0.7);
+    expect(best(result(0.9), result(0.8, 'a'))).toBe(0.9);
+    expect(best(result(0.9, undefined, 8), result(0.8, 'a'))).toBe(0.8);
+  });
 });
 
 describe('one run a folder', () => {

@@ -33,6 +33,32 @@ const open = (more: Partial<Parameters<typeof Validation.open>[0]> = {}) =>
     ...more,
   });
 
+describe('a list to validate on', () => {
+  const list = (lines: readonly string[], limit?: number) => {
+    const pairs = join(folder, 'some.txt');
+    writeFileSync(pairs, lines.join('\n'));
+    return Validation.list({ pairs, data: folder, limit });
+  };
+  const same = ['a', 'b', 'c', 'a'].map((p) => `${p}/0.png ${p}/1.png 1`);
+  const other = 'a/0.png b/0.png 0';
+
+  it('holds pairs of both kinds, in two folds', async () => {
+    await expect(list(same)).rejects.toThrow(/some\.txt: the 4 pairs .* are all of one person\..*both kinds/);
+    await expect(list([other, other])).rejects.toThrow(/are all of different people/);
+    await expect(list(same.slice(0, 1))).rejects.toThrow(/at least two folds/);
+    // Of each ten the middle one.
+    const mostly = Array.from({ length: 100 }, (_, i) => (i % 10 === 0 ? other : same[0]));
+    await expect(list(mostly, 10)).rejects.toThrow(/the 10 pairs .* use more of it \(--val-limit\)/);
+    expect((await list([...same, other])).set.pairs).toHaveLength(5);
+  });
+
+  it('names no picture that is not there, and the advice is one that can be followed', async () => {
+    const failure = await list([...same, other, 'a/0.png a/7.png 1']).catch((e: Error) => e.message);
+    expect(failure).toMatch(/some\.txt, line 6: there is no .*7\.png\. Put the picture there, or take/);
+    expect(failure).not.toMatch(/--skip-missing/);
+  });
+});
+
 describe('pictures to validate on', () => {
   it('that cannot be read or show no face are told and do not end the run', async () => {
     const problems: string[] = [];

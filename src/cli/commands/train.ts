@@ -48,7 +48,7 @@ async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Pr
   const folder = await RunFolder.open(flags.out);
   try {
     const checkpoints = await folder.checkpoints(flags.keep, flags.resume ?? false);
-    const sets = await packData(found, flags, session, signal);
+    const sets = await packData(found.sets, flags, session, signal);
     const recipe = recipeOf(flags, dataOf(sets));
     const { mean, scale } = recipe.description.preprocessing!;
     const source = new PackedSource(sets, {
@@ -73,7 +73,8 @@ async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Pr
       if (trainer.missing.length > 0)
         console.error(`${flags.init} has no ${shortList(trainer.missing)}: begun at random.`);
       if (flags.resume) await resume(trainer, checkpoints);
-      await runTrainer(flags, { session, gpu, folder, sets, source, trainer, signal });
+      const { validation } = found;
+      await runTrainer(flags, { session, gpu, folder, sets, source, trainer, validation, signal });
     } finally {
       trainer?.destroy();
       await source.close();

@@ -8,13 +8,19 @@ import { requireFolder } from '../../media/files.node.js';
 import type { Picture } from '../../media/picture.js';
 import { type FoundSet, findSets, packSets } from '../../train/data/open.node.js';
 import type { PackedSet } from '../../train/data/packed_source.node.js';
-import { Validation } from '../../train/validation.node.js';
+import { Validation, type ValidationList, type ValidationListOptions } from '../../train/validation.node.js';
 import type { Session } from '../session.js';
 import { steadyProgress } from '../verification.js';
 import { SIDE, type TrainFlags } from './options.js';
 
+export interface FoundData {
+  sets: FoundSet[];
+  /** Undefined without --val. */
+  validation?: ValidationList;
+}
+
 /** Looks at all input before anything is written. @throws WfrError naming what is missing or does not fit. */
-export async function findData(flags: TrainFlags): Promise<FoundSet[]> {
+export async function findData(flags: TrainFlags): Promise<FoundData> {
   const { data, distill, val, valData, cache } = flags;
   if (data.length === 0) throw new WfrError('Give --data DIR: the pictures to learn from.');
   if (val && !valData) throw new WfrError('--val needs --val-data DIR: the pictures of the pairs.');
@@ -26,7 +32,8 @@ export async function findData(flags: TrainFlags): Promise<FoundSet[]> {
     throw new WfrError(`--val-landmarks ${flags.valLandmarks}: no such file.`);
   if (cache) await requireFolder(cache);
   const teachers = distill.map((file) => (file === '-' ? undefined : file));
-  return findSets(data, teachers, SIDE);
+  const sets = await findSets(data, teachers, SIDE);
+  return { sets, validation: val && valData ? await Validation.list(await listOf(flags)) : undefined };
 }
 
 /**
@@ -76,36 +83,45 @@ async function alignMain(session: Session, picture: Picture): Promise<Picture | 
 
 /** Undefined without --val. A picture that cannot be read counts as one without a face, and is reported. */
 export async function openValidation(
+  list: ValidationList | undefined,
   flags: TrainFlags,
   session: Session,
   signal: AbortSignal,
 ): Promise<Validation | undefined> {
-  const { val, valData } = flags;
-  if (!val || !valData) return undefined;
-  const images = path.join(valData, 'images');
-  const hasImages = val === 'lfw' && (await exists(images));
-  const landmarks = path.join(valData, 'mtcnn_landmarks.csv');
+  if (!list) return undefined;
   let bar: ReturnType<typeof steadyProgress> | undefined;
+  const options = {
+    ...(await listOf(flags)),
+    side: SIDE,
+    align: (picture: Picture) => alignMain(session, picture),
+    onStart: (n: number) => {
+      bar = steadyProgress(n, 'pictures to validate on');
+    },
+    onPicture: (id: string, problem?: string) => {
+      if (problem) bar?.note(`${flags.valData}: ${id}: ${problem}`);
+      bar?.step(id);
+    },
+    signal,
+  };
   try {
-    return await Validation.open({
-      pairs: pairsOf(val, valData),
-      data: hasImages ? images : valData,
-      landmarks: flags.valLandmarks ?? (val === 'lfw' && (await exists(landmarks)) ? landmarks : undefined),
-      limit: flags.valLimit,
-      side: SIDE,
-      align: (picture) => alignMain(session, picture),
-      onStart: (n) => {
-        bar = steadyProgress(n, 'pictures to validate on');
-      },
-      onPicture: (id, problem) => {
-        if (problem) bar?.note(`${valData}: ${id}: ${problem}`);
-        bar?.step(id);
-      },
-      signal,
-    });
+    return await Validation.open(options, list);
   } finally {
     bar?.stop();
   }
+}
+
+/** @param flags with --val and --val-data */
+async function listOf(flags: TrainFlags): Promise<ValidationListOptions> {
+  const [val, valData] = [flags.val!, flags.valData!];
+  const images = path.join(valData, 'images');
+  const landmarks = path.join(valData, 'mtcnn_landmarks.csv');
+  const isLfw = val === 'lfw';
+  return {
+    pairs: pairsOf(val, valData),
+    data: isLfw && (await exists(images)) ? images : valData,
+    landmarks: flags.valLandmarks ?? (isLfw && (await exists(landmarks)) ? landmarks : undefined),
+    limit: flags.valLimit,
+  };
 }
 
 const pairsOf = (val: string, valData: string): string =>

@@ -138,7 +138,12 @@ export function trainOptions(command: Command): Command {
     .option('--val-limit <n>', 'use about so many pairs', integerIn(4, 10_000_000), 1000)
     .option('--val-every <epochs>', 'epochs between two measurements', integerIn(1, 1000), 1)
     .option('--seed <n>', 'of first weights, order and augmentation', integerIn(0, 2 ** 31 - 1), 1)
-    .option('--checkpoint-every <steps>', 'steps between checkpoints', count, 500)
+    .option(
+      '--checkpoint-every <steps>',
+      'steps between checkpoints; each epoch ends with one too',
+      count,
+      500,
+    )
     .option('--keep <n>', 'checkpoints kept', integerIn(1, 100), 3)
     .option('--log-every <steps>', 'steps between lines of the log', count, 10)
     .option('--threads <n>', 'threads that decode and augment', integerIn(1, 64), 2)

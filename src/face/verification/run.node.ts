@@ -34,6 +34,8 @@ export interface TestSetOptions {
   folds?: number;
   /** Use about so many pairs, spread evenly over the list. */
   limit?: number;
+  /** What a message about a missing picture advises. By default --skip-missing, as `wfr lfw` has it. */
+  advice?: string;
 }
 
 const DEFAULT_FOLDS = 10;
@@ -66,7 +68,7 @@ export async function testSetFromList(
       if (file) continue;
       const reason = `${list}, ${pair.place}: there is no ${path.join(data, id)}`;
       if (!options.skipMissing)
-        throw new FaceError(`${reason}. To leave such pairs out, add --skip-missing.`);
+        throw new FaceError(`${reason}. ${options.advice ?? 'To leave such pairs out, add --skip-missing.'}`);
       problems.push(reason);
     }
   }
