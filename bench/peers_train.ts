@@ -71,40 +71,49 @@ async function takeTurns(
   net: string,
   { batch, side, runs }: Options,
 ): Promise<Row[]> {
-  const child = path.join(import.meta.dirname, 'peers_train_child.ts');
+  const program = path.join(import.meta.dirname, 'peers_train_child.ts');
   const rows = engines.map((engine) => ({
     row: { engine, steps: [] } as Row,
     // What engines print must not get between the JSON lines.
-    process: fork(child, [engine, net, `${batch}`, `${side}`], { stdio: ['ignore', 2, 2, 'ipc'] }),
+    child: fork(program, [engine, net, `${batch}`, `${side}`], { stdio: ['ignore', 2, 2, 'ipc'] }),
   }));
+  const take = (row: Row, answer: Answer) => {
+    if (answer === 'ready') return;
+    if ('failed' in answer) row.failed = answer.failed;
+    else row.steps.push(answer);
+  };
   try {
+    // Nobody's first step beside the others' start.
+    const begun = await Promise.all(rows.map((r) => nextAnswer(r.child)));
+    for (const [i, answer] of begun.entries()) take(rows[i].row, answer);
     for (let i = 0; i <= runs; i++) {
-      for (const { row, process } of rows) {
+      for (const { row, child } of rows) {
         if (row.failed) continue;
-        const answer = await oneStep(process);
-        if ('failed' in answer) {
-          row.failed = answer.failed;
-          process.kill();
-        } else row.steps.push(answer);
+        // That it cannot be sent to is heard from its end.
+        child.send('step', () => {});
+        take(row, await nextAnswer(child));
+        if (row.failed) child.kill();
       }
     }
   } finally {
-    for (const { process } of rows) process.kill();
+    for (const { child } of rows) child.kill();
   }
   return rows.map((r) => r.row);
 }
 
-function oneStep(child: ChildProcess): Promise<Answer> {
+function nextAnswer(child: ChildProcess): Promise<Answer> {
   return new Promise((resolve) => {
     const ended = (code: number | null, signal: string | null) =>
       resolve({ failed: `its process ended with ${signal ?? `status ${code}`}` });
-    if (child.exitCode !== null || child.signalCode !== null) return ended(child.exitCode, child.signalCode);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      ended(child.exitCode, child.signalCode);
+      return;
+    }
     child.once('exit', ended);
     child.once('message', (answer: Answer) => {
       child.off('exit', ended);
       resolve(answer);
     });
-    child.send('step', (error) => error && resolve({ failed: error.message }));
   });
 }
 

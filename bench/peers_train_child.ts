@@ -1,5 +1,7 @@
-// One engine of bench/peers_train.ts in a process of its own: [engine, net, batch, side] as arguments; each message from
-// the parent asks for one step, the first of which also loads the engine and compiles. Answers are StepReports.
+// One engine of bench/peers_train.ts in a process of its own: [engine, net, batch, side] as arguments. Says "ready" once
+// net, weights and pictures are there; then each message from the parent asks for one step, the first of which also loads
+// the engine and compiles, and is answered.
+import { existsSync, readFileSync } from 'node:fs';
 import { openGpu } from '../src/gpu/gpu.js';
 import { FlatLayout } from '../src/graph/flat_layout.js';
 import { TrainableParameters } from '../src/graph/trainable.js';
@@ -18,7 +20,7 @@ export interface StepReport {
   /** The most memory this process has had so far, bytes. */
   peakBytes: number;
 }
-export type Answer = StepReport | { failed: string };
+export type Answer = StepReport | { failed: string } | 'ready';
 
 const [engine, net, batchArgument, sideArgument] = process.argv.slice(2);
 const batch = Number(batchArgument);
@@ -53,6 +55,13 @@ const OPEN: Record<string, () => Promise<Step>> = {
   'tfjs webgpu': () => peer(tfjs),
 };
 
+/** Not getrusage's figure where there is a better one: on Linux that begins with what the parent had. */
+function peakBytes(): number {
+  const status = '/proc/self/status';
+  const peak = existsSync(status) && /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync(status, 'utf8'));
+  return (peak ? Number(peak[1]) : process.resourceUsage().maxRSS) * 1024;
+}
+
 let step: Step | undefined;
 const answer = (message: Answer) => process.send!(message);
 
@@ -68,10 +77,11 @@ process.on('message', async () => {
       loss,
       ms,
       cpuMs: (user + system) / 1000,
-      peakBytes: process.resourceUsage().maxRSS * 1024,
+      peakBytes: peakBytes(),
     });
   } catch (error) {
     answer({ failed: String((error as Error).message ?? error).slice(0, 300) });
   }
 });
 process.on('disconnect', () => process.exit());
+answer('ready');
