@@ -3,10 +3,11 @@
  * numbers of false positives a picture, for all faces and for those whose smaller side has at least 20 and 40 pixels.
  *
  *   npx tsx scripts/eval-wider.ts [--weights PATH] [--data DIR] [--min-face 20] [--limit N] [--json]
+ *                              [--thresholds P,R]
  *
  * The data are looked for in WFR_WIDER, else ../shared/data/wider; names of the held-out pictures stand in
  * scripts/data/wider-held-out.txt. O-Net's threshold is lowered to 0.05, so that the whole curve is seen; P's and R's
- * are those of every command.
+ * are the weights' own unless given.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -24,7 +25,7 @@ const { values: flags } = parseArgs({
     weights: { type: 'string' },
     data: { type: 'string' },
     'min-face': { type: 'string', default: '20' },
-    thresholds: { type: 'string', default: '0.6,0.7' },
+    thresholds: { type: 'string' },
     limit: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -48,7 +49,7 @@ if (flags.limit) pictures = pictures.slice(0, Number(flags.limit));
 const gpu = await openGpu();
 const weights = await loadWeights('detector', { path: flags.weights });
 const detector = Mtcnn.create(gpu, weights);
-const [p, r] = flags.thresholds.split(',').map(Number);
+const [p, r] = flags.thresholds?.split(',').map(Number) ?? detector.thresholds;
 const evaluated: Evaluated[] = [];
 const begin = performance.now();
 for (const { file, faces } of pictures) {

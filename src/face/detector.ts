@@ -23,13 +23,19 @@ import { GpuPicture, type PictureSource } from './gpu_picture.js';
 import { CACHED_SIZES, type Candidate, Pyramid } from './pyramid.js';
 import { Queue } from './queue.js';
 
+/** Scores of P-, R- and O-Net, 0…1. */
+export type Thresholds = readonly [number, number, number];
+
+/** Those of the public weights. */
+const THRESHOLDS: Thresholds = [0.6, 0.7, 0.7];
+
 export interface DetectOptions {
   /** Faces smaller than this many pixels are not looked for. Default 20. */
   minFace?: number;
   /** Ratio of successive pyramid levels. Default 0.709. */
   factor?: number;
-  /** Score that a candidate must reach in P-, R- and O-Net. Default 0.6, 0.7, 0.7. */
-  thresholds?: readonly [number, number, number];
+  /** Score that a candidate must reach in P-, R- and O-Net. Default: the weights' own (`Mtcnn.thresholds`). */
+  thresholds?: Thresholds;
   /**
    * Take each face's points from a second look of O-Net, at the square about the face's box, and a third at its mirror
    * image: the mean of both. Default: what the weights' metadata say (`config.refinePoints`), else false.
@@ -66,6 +72,8 @@ export class Mtcnn {
     private readonly rnet: Model,
     private readonly onet: Model,
     private readonly rectangles: BufferRange,
+    /** What the weights' metadata ask for (`config.thresholds`), else 0.6, 0.7, 0.7. */
+    readonly thresholds: Thresholds,
     private readonly refinesPoints: boolean,
   ) {}
 
@@ -73,6 +81,13 @@ export class Mtcnn {
   static create(gpu: Gpu, weights: { state: StateDict; metadata?: WeightsMetadata }): Mtcnn {
     if (!weights.state.has('pnet.conv1.weight'))
       throw new FaceError('These weights are not an MTCNN detector.');
+    const config = weights.metadata?.config ?? {};
+    const thresholds = (config.thresholds ?? THRESHOLDS) as Thresholds;
+    if (!Array.isArray(thresholds) || thresholds.length !== 3)
+      throw new FaceError(
+        "The detector's weights have thresholds that are not three numbers: fetch or convert them anew.",
+      );
+    checkOptions({ thresholds });
     const size = RNET_BATCHES[RNET_BATCHES.length - 1] * 16;
     const rectangles = { buffer: gpu.createStorage(size, 'rectangles'), offset: 0, size };
     return new Mtcnn(
@@ -81,7 +96,8 @@ export class Mtcnn {
       new Model(gpu, rnet, weights.state),
       new Model(gpu, onet, weights.state),
       rectangles,
-      weights.metadata?.config?.refinePoints === true,
+      thresholds,
+      config.refinePoints === true,
     );
   }
 
@@ -98,7 +114,7 @@ export class Mtcnn {
   private async detectNow(input: PictureSource | GpuPicture, options: DetectOptions): Promise<Face[]> {
     const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
     try {
-      const [, r, o] = thresholdsOf(options);
+      const [, r, o] = this.thresholdsOf(options);
       const refined = await this.refine(picture, await this.first(picture, options), r);
       let faces = await this.finish(picture, refined, o);
       if (options.refinePoints ?? this.refinesPoints) faces = await this.refinePoints(picture, faces);
@@ -123,17 +139,23 @@ export class Mtcnn {
       const picture = input instanceof GpuPicture ? input : await GpuPicture.from(this.gpu, input);
       try {
         const proposed = await this.first(picture, options);
-        return after === 'pnet' ? proposed : await this.refine(picture, proposed, thresholdsOf(options)[1]);
+        return after === 'pnet'
+          ? proposed
+          : await this.refine(picture, proposed, this.thresholdsOf(options)[1]);
       } finally {
         if (picture !== input) picture.destroy();
       }
     });
   }
 
+  private thresholdsOf(options: DetectOptions): Thresholds {
+    return options.thresholds ?? this.thresholds;
+  }
+
   /** P-Net over the pyramid. */
   private async first(picture: GpuPicture, options: DetectOptions): Promise<ScoredBox[]> {
     const minFace = (options.minFace ?? 20) / picture.scale;
-    const [least] = thresholdsOf(options);
+    const [least] = this.thresholdsOf(options);
     return propose(await this.pyramid.candidates(picture, minFace, options.factor ?? 0.709, least));
   }
 
@@ -271,16 +293,14 @@ export class Mtcnn {
 /** A box to look at. */
 type View = Box & { isMirrored?: boolean };
 
-const thresholdsOf = (options: DetectOptions) => options.thresholds ?? ([0.6, 0.7, 0.7] as const);
-
-function checkOptions({ minFace = 20, factor = 0.709, thresholds = [0.6, 0.7, 0.7] }: DetectOptions): void {
+function checkOptions({ minFace = 20, factor = 0.709, thresholds = THRESHOLDS }: DetectOptions): void {
   if (!(minFace >= 1 && Number.isFinite(minFace)))
     throw new FaceError(`minFace is ${minFace}: give the smallest face's size in pixels, at least 1.`);
   if (!(factor > 0 && factor < 1))
     throw new FaceError(
       `factor is ${factor}: each pyramid level must be smaller than the last, between 0 and 1.`,
     );
-  if (thresholds.some((t) => !(t >= 0 && t <= 1)))
+  if (thresholds.some((t) => !(typeof t === 'number' && t >= 0 && t <= 1)))
     throw new FaceError(`thresholds are ${thresholds.join(', ')}: each is a score from 0 to 1.`);
 }
 

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Face, Mtcnn } from '../../src/face/detector.js';
+import { type DetectOptions, type Face, Mtcnn } from '../../src/face/detector.js';
 import { FaceError } from '../../src/face/errors.js';
 import { GpuPicture } from '../../src/face/gpu_picture.js';
 import { readPicture } from '../../src/media/decode.node.js';
@@ -97,6 +97,22 @@ describe('the cascade with random weights', () => {
     });
   });
 
+  it("goes by the thresholds of the weights' metadata, and refuses what are none", async () => {
+    const { state } = randomMtcnn();
+    const picture = blobs(97, 83);
+    const thresholds = [0.5, 0.4, 0.3] as const;
+    const metadata = (config: Record<string, unknown>) => ({ state, metadata: { net: 'mtcnn', config } });
+    const expected = await withDetector({ state }, (d) => d.detect(picture, { thresholds }));
+    expect(expected.length).toBeGreaterThan(0);
+    await withDetector(metadata({ thresholds }), async (d) => {
+      expect(await d.detect(picture)).toEqual(expected);
+      expect(await d.detect(picture, { thresholds: [0.5, 0.4, 1] })).toEqual([]);
+    });
+    const gpu = await sharedGpu();
+    for (const bad of [0.5, [0.5, 0.5], [0.5, 'x', 0.5], [0.5, 2, 0.5]])
+      expect(() => Mtcnn.create(gpu, metadata({ thresholds: bad }))).toThrow(/thresholds/);
+  });
+
   it('refuses weights of another net', async () => {
     const gpu = await sharedGpu();
     expect(() => Mtcnn.create(gpu, { state: new Map() })).toThrow('not an MTCNN');
@@ -187,14 +203,14 @@ describe('weights that are found, on photos', () => {
     if (!weights) return context.skip('no detector weights found (WFR_WEIGHTS)');
     const picture = await readPicture(path.join(demo, 'sample3.jpg'));
     const options = { minFace: 90 };
-    const looksTwice = weights.metadata.config?.refinePoints === true;
+    const { thresholds, refinePoints } = (weights.metadata.config ?? {}) as DetectOptions;
     const expected = referenceDetect(
       picture,
       weights.state,
       options.minFace,
+      thresholds,
       undefined,
-      undefined,
-      looksTwice,
+      refinePoints,
     );
     expect(expected.length).toBeGreaterThanOrEqual(3);
     await withDetector(weights, async (d) => expectSame(await d.detect(picture, options), expected));

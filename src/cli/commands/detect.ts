@@ -27,7 +27,11 @@ export function define(command: Command): void {
   gpuOptions(weightsOption(jsonOption(command)))
     .argument('<pictures...>', 'files, folders (with their subfolders) or patterns')
     .option('--min-face <px>', 'smallest face to look for, in pixels', numberIn(12, 100_000), 50)
-    .option('--min-score <s>', 'least score of a face, 0…1', numberIn(0, 1))
+    .option(
+      '--min-score <s>',
+      "least score of a face, 0…1 (default: the weights' own, usually 0.7)",
+      numberIn(0, 1),
+    )
     .option('--factor <f>', 'ratio of successive sizes that are searched', numberIn(0.3, 0.95), 0.709)
     .option('--jobs <n>', 'pictures decoded ahead', integerIn(1, 64), 2)
     .action(detect);
@@ -44,7 +48,8 @@ async function detect(args: string[], flags: Flags): Promise<void> {
       const results: object[] = [];
       const rows: (string | number)[][] = [];
       const detector = await session.detector();
-      const thresholds = [0.6, 0.7, Math.max(0.7, flags.minScore ?? 0.7)] as const;
+      const [p, r, o] = detector.thresholds;
+      const thresholds = [p, r, flags.minScore ?? o] as const;
       const run = await forEachPicture(args, { jobs: flags.jobs, signal }, async (picture, input) => {
         const faces = await detector.detect(picture, {
           minFace: flags.minFace,

@@ -1,12 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { requireFolder } from '../../media/files.node.js';
-import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
-import { NETS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
+import { NETS, type RecipeOptions, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
 import { STAGES } from '../../train/mtcnn/stage.js';
 import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
-import { collect, examples, type GpuFlags, gpuOptions, integerIn } from '../options.js';
+import { collect, examples, type GpuFlags, gpuOptions, integerIn, numberIn } from '../options.js';
 import { withSession } from '../session.js';
 
 interface Flags extends GpuFlags {
@@ -22,6 +21,8 @@ interface Flags extends GpuFlags {
   minFace: number;
   steps: number[];
   batch?: number;
+  rate?: number;
+  pointsWeight?: number;
   saveEvery: number;
   validate?: number;
   mineEvery: number;
@@ -56,6 +57,12 @@ export function define(command: Command): void {
       NETS.map((n) => STAGES[n].steps),
     )
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
+    .option('--rate <n>', 'highest learning rate (default: a number for each net)', numberIn(1e-7, 1))
+    .option(
+      '--points-weight <n>',
+      "weight of the five points in O-Net's loss, where a face is 1 (default: 12)",
+      numberIn(0, 1000),
+    )
     .option('--min-face <px>', 'smallest face that validation looks for', integerIn(12, 1000), 20)
     .option('--mine-every <n>', 'mine only every n-th picture', integerIn(1, 1000), 1)
     .option('--mine-face <px>', 'smallest face that mining looks for', integerIn(12, 1000), 20)
@@ -110,9 +117,14 @@ async function train(flags: Flags): Promise<void> {
   const stages = Object.fromEntries(
     NETS.map((net, i) => [
       net,
-      { ...STAGES[net], batch: flags.batch ?? STAGES[net].batch, steps: flags.steps[i] },
+      {
+        batch: flags.batch ?? STAGES[net].batch,
+        steps: flags.steps[i],
+        rate: flags.rate ?? STAGES[net].rate,
+        pointsWeight: flags.pointsWeight,
+      },
     ]),
-  ) as Record<MtcnnNet, (typeof STAGES)[MtcnnNet]>;
+  ) as RecipeOptions['stages'];
   const { stderr } = process;
   let shown = 0;
   const status = (line: string, isLast: boolean) => {

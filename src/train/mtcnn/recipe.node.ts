@@ -79,6 +79,12 @@ export interface RecipeResult {
  */
 const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
 
+/**
+ * How nets that have learnt for an hour or two, not for days, are best used: R-Net is less sure of faces than O-Net, and points
+ * are steadier from two looks.
+ */
+const CONFIG = { thresholds: [0.6, 0.3, 0.7], refinePoints: true };
+
 /** @throws WfrError when the folder holds another run, or a loss is no number; AbortError when stopped. */
 export async function trainMtcnn(
   gpu: Gpu,
@@ -132,8 +138,7 @@ class Run {
       return {};
     }
     const file = this.file('mtcnn.safetensors');
-    // Points of a net that has not learnt for days are steadier from two looks.
-    const metadata = { net: 'mtcnn', config: { refinePoints: true }, ...o.metadata };
+    const metadata = { net: 'mtcnn', config: CONFIG, ...o.metadata };
     await saveWeights(file, { state: this.state, metadata }, o.f16 ? 'f16' : 'f32');
     const report = this.file('report.html');
     const logs = Object.fromEntries(NETS.map((net) => [net, readLog(this.file(net, 'log.jsonl'))]));
@@ -209,7 +214,7 @@ class Run {
   private async validate(net: MtcnnNet, state: StateDict): Promise<CascadeFigures | undefined> {
     const pictures = this.data.heldOut.slice(0, this.o.validate);
     if (pictures.length === 0) return undefined;
-    const detector = Mtcnn.create(this.gpu, { state });
+    const detector = Mtcnn.create(this.gpu, { state, metadata: { net: 'mtcnn', config: CONFIG } });
     try {
       const figures = await validateCascade(detector, net, pictures, readPicture, {
         minFace: this.o.minFace ?? 20,

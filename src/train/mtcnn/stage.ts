@@ -6,7 +6,7 @@ import { TrainableParameters } from '../../graph/trainable.js';
 import { TrainingStep } from '../../graph/training.js';
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import { initialize } from '../../nets/initialize.js';
-import { type MtcnnNet, mtcnnTraining } from '../../nets/mtcnn.js';
+import { type MtcnnNet, mtcnnTraining, NET_LOSS } from '../../nets/mtcnn.js';
 import type { StateDict } from '../../weights/state_dict.js';
 import { learningRate } from '../schedule.js';
 import { Batches, type SampleBatch, type Samples } from './batches.js';
@@ -17,6 +17,8 @@ export interface StageOptions {
   /** Highest learning rate (AdamW; warm-up, then half a cosine down to a hundredth). */
   rate: number;
   seed: number;
+  /** Weight of the points in O-Net's loss; that of NET_LOSS without. */
+  pointsWeight?: number;
 }
 
 /** Small batches make most of few samples seen: O-Net's cost is by sample (docs/training-log.md). */
@@ -65,8 +67,8 @@ export async function trainNet(
   options: StageOptions,
   hooks: StageHooks = {},
 ): Promise<Map<string, ParameterValue>> {
-  const { batch: size, steps, rate, seed } = options;
-  const graph = mtcnnTraining(net, size);
+  const { batch: size, steps, rate, seed, pointsWeight = NET_LOSS[net].pointsWeight } = options;
+  const graph = mtcnnTraining(net, size, { ...NET_LOSS[net], pointsWeight });
   const begin = hooks.init ? givenValues(net, graph, hooks.init) : startingValues(net, graph, samples, seed);
   const parameters = TrainableParameters.create(gpu, graph, begin, {
     optimizer: { kind: 'adamw', beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: WEIGHT_DECAY },

@@ -23,13 +23,14 @@ export async function validateCascade(
   read: (file: string) => Promise<Picture>,
   { minFace, onPicture }: { minFace: number; onPicture?(done: number): void },
 ): Promise<CascadeFigures> {
+  const [first, second] = detector.thresholds;
   const evaluated: Evaluated[] = [];
   let [proposed, hit, faces] = [0, 0, 0];
   for (const [i, p] of pictures.entries()) {
     onPicture?.(i);
     const picture = await read(p.file);
     if (upTo === 'onet') {
-      const found = await detector.detect(picture, { minFace, thresholds: [0.6, 0.7, 0.05] });
+      const found = await detector.detect(picture, { minFace, thresholds: [first, second, 0.05] });
       evaluated.push({ faces: p.faces, detections: found.map(({ box, score }) => ({ ...box, score })) });
       continue;
     }

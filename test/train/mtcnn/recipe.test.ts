@@ -106,7 +106,10 @@ describe('the recipe of the detector', () => {
     expect(figures!.detections![20].recall).toBeGreaterThan(0.4);
     expect(await readFile(report!, 'utf8')).toContain('O-Net, loss by task');
     const weights = await openWeights([file!]);
-    expect(weights.metadata).toMatchObject({ net: 'mtcnn', config: { refinePoints: true } });
+    expect(weights.metadata).toMatchObject({
+      net: 'mtcnn',
+      config: { thresholds: [0.6, 0.3, 0.7], refinePoints: true },
+    });
     const detector = Mtcnn.create(gpu, weights);
     await detector.destroy();
     await expect(trainMtcnn(gpu, data, options('run'))).rejects.toThrow('--resume');
