@@ -3,7 +3,8 @@ import { existsSync, statSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { decodePicture, readPicture } from '../media/decode.node.js';
-import { isPictureName, PICTURE_EXTENSIONS, writeAtomically } from '../media/files.node.js';
+import { MediaError } from '../media/errors.js';
+import { isPictureName, PICTURE_EXTENSIONS, readPictureFile, writeAtomically } from '../media/files.node.js';
 import { FaceError } from './errors.js';
 import { Facebank } from './facebank.js';
 import { type FaceRecognizer, mainFace } from './recognizer.js';
@@ -71,7 +72,15 @@ export async function loadBank(
   try {
     for (const [i, { name, picture }] of files.entries()) {
       options.signal?.throwIfAborted();
-      const bytes = await readFile(path.join(folder, picture));
+      const bytes = await readPictureFile(path.join(folder, picture)).catch((error: unknown) => {
+        if (error instanceof MediaError) return error;
+        throw error;
+      });
+      if (bytes instanceof MediaError) {
+        pictures.push({ name, picture, faces: 0, problem: bytes.message });
+        options.onPicture?.(i + 1, files.length, pictures[i]);
+        continue;
+      }
       const key = createHash('sha256').update(bytes).update(options.weightsHash).digest('hex');
       let entry: CacheEntry | undefined = cache[key];
       if (!entry) {

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { createCanvas, loadImage } from '@napi-rs/canvas';
 import jpeg from 'jpeg-js';
 import { PNG } from 'pngjs';
 import { MediaError } from './errors.js';
+import { readPictureFile } from './files.node.js';
 import { type PictureHeader, readHeader } from './headers.js';
 import { applyOrientation, type Picture } from './picture.js';
 
@@ -48,11 +48,10 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions = 
 /** Reads and decodes a file; errors name it. */
 export async function readPicture(path: string, options: DecodeOptions = {}): Promise<Picture> {
   try {
-    return await decodePicture(await readFile(path), options);
+    return await decodePicture(await readPictureFile(path), options);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new MediaError(`${path}: no such file`);
-    if (code === 'EISDIR') throw new MediaError(`${path}: is a folder`);
     throw new MediaError(`${path}: ${message}`);
   }
 }

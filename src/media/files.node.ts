@@ -1,15 +1,31 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { glob } from 'tinyglobby';
 import { WfrError } from '../gpu/errors.js';
+import { MediaError } from './errors.js';
 
 /** Endings of the picture formats that `decodePicture` reads. */
 export const PICTURE_EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.gif', '.bmp'] as const;
 
 export const isPictureName = (name: string): boolean =>
   (PICTURE_EXTENSIONS as readonly string[]).includes(path.extname(name).toLowerCase());
+
+const MAX_PICTURE_BYTES = 512 * 1024 * 1024;
+
+/**
+ * The bytes of a picture's file. What is no file is not opened: a pipe would keep its reader waiting for ever.
+ * @throws MediaError for what is no file, or larger than 512 MiB; the system's error where it cannot be read.
+ */
+export async function readPictureFile(file: string): Promise<Buffer> {
+  const info = await stat(file);
+  if (info.isDirectory()) throw new MediaError('is a folder');
+  if (!info.isFile()) throw new MediaError('is no file but a pipe or device');
+  if (info.size > MAX_PICTURE_BYTES)
+    throw new MediaError(`is larger than 512 MiB (${Math.round(info.size / 2 ** 20)})`);
+  return readFile(file);
+}
 
 /** Endings of videos: what ffmpeg commonly reads. */
 const VIDEO_EXTENSIONS =

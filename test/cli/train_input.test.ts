@@ -1,6 +1,14 @@
 // What `wfr train` refuses and reports, in this process; the net is small and a run has one step.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -180,6 +188,18 @@ describe('pictures that cannot be used', () => {
       expect(status).toBe(1);
     }
     expect(readFileSync(inDir('again', 'report.html'), 'utf8')).toMatch(/bob.broken\.png: not a picture/);
+  }, 300_000);
+
+  it('are those too that are no picture by their size or kind', async () => {
+    await putPeople();
+    writeFileSync(inDir('people/bob/huge.jpg'), '');
+    truncateSync(inDir('people/bob/huge.jpg'), 3 * 2 ** 30);
+    if (process.platform !== 'win32') execFileSync('mkfifo', [inDir('people/ann/pipe.jpg')]);
+    const { status, stderr } = await train();
+    expect(stderr).toMatch(/huge\.jpg: is larger than 512 MiB/);
+    if (process.platform !== 'win32') expect(stderr).toMatch(/pipe\.jpg: is no file but a pipe/);
+    expect(stderr).toMatch(/done: /);
+    expect(status).toBe(1);
   }, 300_000);
 
   it('of the pairs to validate on count as different, and are reported', async () => {

@@ -1,4 +1,6 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createCanvas } from '@napi-rs/canvas';
@@ -237,6 +239,24 @@ describe('bad files', () => {
   it('names the file', async () => {
     await expect(readPicture(path.join(folder, 'none.jpg'))).rejects.toThrow(/none\.jpg: no such file/);
     await expect(readPicture(folder)).rejects.toThrow(/is a folder/);
+  });
+
+  it('reads no more than a picture can be', async () => {
+    const huge = path.join(folder, 'huge.jpg');
+    await writeFile(huge, '');
+    await truncate(huge, 3 * 2 ** 30);
+    await expect(readPicture(huge)).rejects.toThrow(/huge\.jpg: is larger than 512 MiB \(3072\)/);
+    await rm(huge);
+  });
+
+  it.skipIf(process.platform === 'win32')('waits for no pipe', async () => {
+    const pipe = path.join(folder, 'pipe.jpg');
+    execFileSync('mkfifo', [pipe]);
+    // Opens it, should the reader wait: the test fails then, instead of hanging.
+    const writer = setTimeout(() => closeSync(openSync(pipe, 'r+')), 5000);
+    await expect(readPicture(pipe)).rejects.toThrow(/pipe\.jpg: is no file but a pipe/);
+    clearTimeout(writer);
+    await rm(pipe);
   });
 });
 

@@ -316,6 +316,18 @@ describe('batches', () => {
     await expect(readTeacher(file, set.pack)).rejects.toThrow(
       /has 3 rows, but its data set lists 2 pictures/,
     );
+    const bad = async (name: string, content: Uint8Array | string, message: RegExp) =>
+      await expect(readTeacher(put(name, content), set.pack)).rejects.toThrow(message);
+    await bad('text.npy', 'no matrix', /text\.npy: a matrix of N × T embeddings \(\.npy\) was expected: /);
+    await bad('none.npy', npy(2, 0, Float32Array.of()), /none\.npy: .* it is 2 × 0/);
+    await bad(
+      'odd.npy',
+      npy(2, 2, Float32Array.of(1, 2, Number.POSITIVE_INFINITY, 4)),
+      /odd\.npy, row 2: Infinity is among/,
+    );
+    await bad('half.npy', npy(2, 2, Float32Array.of(Number.NaN, 2, 3, 4)), /half\.npy, row 1: NaN is among/);
+    const without = put('without.npy', npy(2, 2, Float32Array.of(Number.NaN, Number.NaN, 3, 4)));
+    expect((await readTeacher(without, set.pack))!.data[0]).toBeNaN();
     await expect(openSets([join(folder, 'set')], ['a', 'b'], { cache: folder, side: SIDE })).rejects.toThrow(
       /1 data sets and 2 teacher files/,
     );
@@ -332,6 +344,21 @@ describe('teachers', () => {
       expect(out[i * 2]).toBeCloseTo((row?.[0] ?? 0) / length, 6);
       expect(out[i * 2 + 1]).toBeCloseTo((row?.[1] ?? 0) / length, 6);
     });
+  });
+});
+
+describe('a teacher that teaches nothing', () => {
+  const rows = [0, 1, 2];
+  it.each([
+    [
+      'the same for all',
+      [0.1, 0.7, 0.1, 0.7, 0.1, 0.7],
+      /^t\.npy teaches .*: of 3 pictures, 3 .* all of these are the same/,
+    ],
+    ['nothing but NaN', new Array(6).fill(Number.NaN), /of 3 pictures, 0 have an embedding/],
+    ['one only', [1, 2, ...new Array(4).fill(Number.NaN)], /of 3 pictures, 1 .* none is left/],
+  ])('is refused: %s', (_, values, message) => {
+    expect(() => prepareTeacher([{ rows, data: Float32Array.from(values) }], 2, 't.npy')).toThrow(message);
   });
 });
 

@@ -1,6 +1,7 @@
 // `wfr lfw` as a library call: a list of pairs and a way to embed pictures → the protocol's numbers.
 import { access, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { readPictureFile } from '../../media/files.node.js';
 import { FaceError } from '../errors.js';
 import { readBin } from './bin.js';
 import type { EmbeddedPicture, NoFaceRule, SourcePicture, Treatment } from './embed.node.js';
@@ -72,7 +73,9 @@ export async function testSetFromList(
       problems.push(reason);
     }
   }
-  const pictures = [...files].flatMap(([id, file]) => (file ? [{ id, read: () => readFile(file) }] : []));
+  const pictures = [...files].flatMap(([id, file]) =>
+    file ? [{ id, read: () => readPictureFile(file) }] : [],
+  );
   if (pictures.length === 0)
     throw new FaceError(`None of the pictures that ${list} names is in ${data}.${listed(problems)}`);
   return { name, ...chosen, pictures, problems };

@@ -7,12 +7,13 @@
  * are picture files, a tenth of the size, decoded by the worker threads each time.
  */
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import path from 'node:path';
 import { GpuError, WfrError } from '../../gpu/errors.js';
 import { encodePicture } from '../../media/annotate.node.js';
 import { decodePicture } from '../../media/decode.node.js';
+import { readPictureFile } from '../../media/files.node.js';
 import type { Picture } from '../../media/picture.js';
 import { WeightsError } from '../../weights/errors.js';
 import type { Listing } from './listing.node.js';
@@ -165,7 +166,7 @@ async function bytesOf(
   file: string,
   { side, encoding, align }: PackOptions & { side: number; encoding: PackEncoding },
 ): Promise<Uint8Array> {
-  const original = await readFile(file);
+  const original = await readPictureFile(file);
   let picture = await decodePicture(original);
   const isAligned = picture.width === side && picture.height === side;
   if (!isAligned) {
@@ -240,6 +241,8 @@ export async function openPack(file: string): Promise<Pack> {
 
 /** Whether a file is a pack, by its first bytes. */
 export async function isPack(file: string): Promise<boolean> {
+  // A pipe is not to be waited for.
+  if (!(await stat(file).catch(() => undefined))?.isFile()) return false;
   const handle = await open(file, 'r').catch(() => undefined);
   if (!handle) return false;
   try {

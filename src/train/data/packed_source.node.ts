@@ -45,16 +45,39 @@ export interface PackedSet {
   teacher?: { shape: readonly number[]; data: Float32Array; file: string };
 }
 
-/** @throws WfrError when the file is no matrix with a row for every picture listed. */
+/**
+ * A row of nothing but NaN stands for a picture without an embedding.
+ * @throws WfrError when the file is no matrix with a row for every picture listed, or a number in it is not finite.
+ */
 export async function readTeacher(file: string, pack: Pack): Promise<PackedSet['teacher']> {
-  const content = readNpy(await readFile(file));
-  if (!('shape' in content) || content.shape.length !== 2)
-    throw new WfrError(`${file}: a matrix of N × T embeddings was expected.`);
+  const content = await matrixOf(file);
   if (content.shape[0] !== pack.index.listed)
     throw new WfrError(
       `${file} has ${content.shape[0]} rows, but its data set lists ${pack.index.listed} pictures: one row a picture is needed, in the order of index.csv.`,
     );
+  const [, width] = content.shape;
+  for (const row of pack.index.rows) {
+    const values = content.data.subarray(row * width, (row + 1) * width);
+    if (values.every(Number.isFinite) || values.every(Number.isNaN)) continue;
+    throw new WfrError(
+      `${file}, row ${row + 1}: ${values.find((v) => !Number.isFinite(v))} is among its numbers. Make the file anew, with a row of NaN where there is no embedding.`,
+    );
+  }
   return { ...content, file };
+}
+
+async function matrixOf(file: string): Promise<{ shape: readonly number[]; data: Float32Array }> {
+  const expected = `${file}: a matrix of N × T embeddings (.npy) was expected`;
+  let content: ReturnType<typeof readNpy>;
+  try {
+    content = readNpy(await readFile(file));
+  } catch (error) {
+    throw new WfrError(`${expected}: ${(error as Error).message}`);
+  }
+  if (!('shape' in content) || content.shape.length !== 2) throw new WfrError(`${expected}.`);
+  if (content.shape[1] < 1)
+    throw new WfrError(`${expected}, its rows have no numbers: it is ${content.shape[0]} × 0.`);
+  return content;
 }
 
 export class PackedSource implements DataSource {
@@ -98,6 +121,7 @@ export class PackedSource implements DataSource {
       this.#teacher = prepareTeacher(
         sets.map(({ pack, teacher }) => ({ rows: pack.index.rows, data: teacher?.data })),
         this.teacherDimension,
+        teachers.map(({ file }) => file).join(', '),
       );
     this.origin = {
       pictures: this.count,
