@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import path from 'node:path';
+import { readFile, stat } from 'node:fs/promises';
+import { writeAtomically } from '../media/files.node.js';
 import type { Weights } from './convert.js';
 import { WeightsError } from './errors.js';
 import { writeSafetensors } from './formats/safetensors.js';
@@ -13,15 +12,7 @@ export async function saveWeights(
   { state, metadata }: Weights,
   type: 'f32' | 'f16' = 'f32',
 ): Promise<void> {
-  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-  const temporary = `${file}.${randomBytes(4).toString('hex')}.tmp`;
-  try {
-    await writeFile(temporary, writeSafetensors(state, metadataToStrings(metadata), type));
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await writeAtomically(file, writeSafetensors(state, metadataToStrings(metadata), type));
 }
 
 /** Reads weights from the files of one net; errors name them. */

@@ -7,6 +7,7 @@ import {
   readFileSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
@@ -285,6 +286,35 @@ describe('one run a folder', () => {
     expect(existsSync(lock())).toBe(true);
     putLock(1, 'elsewhere');
     await refused(/process 1 on elsewhere is training there.*remove .*lock/);
+  });
+
+  it('what dead processes left half written is removed, what a live one writes is not', async () => {
+    await putPeople();
+    const dead = spawnSync(process.execPath, ['-e', '']).pid;
+    const old = new Date(Date.now() - 2 * 3_600_000);
+    const leave = (file: string, isOld = false) => {
+      mkdirSync(path.dirname(inDir(file)), { recursive: true });
+      writeFileSync(inDir(file), 'half');
+      if (isOld) utimesSync(inDir(file), old, old);
+      return inDir(file);
+    };
+    const gone = [
+      leave(`out/.${dead}.0123abcd.tmp`),
+      leave(`out/weights.safetensors.${dead}.0123abcd.tmp`),
+      leave(`out/cache/people-1.pack.${dead}.tmp`),
+      leave(`shared/people-1.pack.${dead}.tmp`, true),
+    ];
+    const kept = [
+      leave(`out/weights.safetensors.${process.ppid}.0123abcd.tmp`),
+      leave(`out/notes.${dead}.tmp`),
+      leave(`out/cache/people-1.pack.${process.ppid}.tmp`),
+      // Another machine may be writing it.
+      leave(`shared/people-2.pack.${dead}.tmp`),
+      leave(`shared/people-3.pack.${process.ppid}.tmp`, true),
+    ];
+    await refused(/Not even a batch/, '--cache', inDir('shared'), '--memory', '0.001');
+    expect(gone.filter(existsSync)).toEqual([]);
+    expect(kept.filter((file) => !existsSync(file))).toEqual([]);
   });
 
   it('one that died does not, nor one whose lock is half written', async () => {

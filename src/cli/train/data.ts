@@ -11,6 +11,7 @@ import type { PackedSet } from '../../train/data/packed_source.node.js';
 import { Validation, type ValidationList, type ValidationListOptions } from '../../train/validation.node.js';
 import type { Session } from '../session.js';
 import { steadyProgress } from '../verification.js';
+import { removeLeftovers } from './leftovers.js';
 import { SIDE, type TrainFlags } from './options.js';
 
 export interface FoundData {
@@ -47,6 +48,7 @@ export async function packData(
   signal: AbortSignal,
 ): Promise<PackedSet[]> {
   const packed = new Set<string>();
+  if (flags.cache) await removeLeftovers(flags.cache, 'pack', HOUR);
   const sets = await packSets(found, {
     cache: flags.cache ?? path.join(flags.out, 'cache'),
     side: SIDE,
@@ -71,6 +73,8 @@ export async function packData(
   }
   return sets;
 }
+
+const HOUR = 3600;
 
 /** Pictures left out that are named at a run that did not pack them. */
 const MOST_NAMED = 20;

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { WfrError } from '../../gpu/errors.js';
 import { requireFolder } from '../../media/files.node.js';
 import { CheckpointStore } from '../../train/checkpoint.node.js';
+import { isAlive, removeLeftovers } from './leftovers.js';
 
 interface Owner {
   pid: number;
@@ -19,7 +20,8 @@ export class RunFolder {
   ) {}
 
   /**
-   * Makes the folder and locks it by a file with this process's number. A lock of a process that is gone is taken over.
+   * Makes the folder and locks it by a file with this process's number. A lock of a process that is gone is taken over, and
+   * what it left half written is removed.
    * @throws WfrError when it cannot be made or another process writes to it.
    */
   static async open(folder: string): Promise<RunFolder> {
@@ -27,6 +29,8 @@ export class RunFolder {
     const made = await mkdir(folder, { recursive: true });
     const opened = new RunFolder(folder, made);
     await opened.#lock();
+    await removeLeftovers(folder, 'file');
+    await removeLeftovers(opened.in('cache'), 'pack');
     return opened;
   }
 
@@ -97,19 +101,6 @@ async function ownerOf(file: string): Promise<Owner | undefined> {
     return Number.isSafeInteger(owner.pid) && owner.pid > 0 ? owner : undefined;
   } catch {
     return undefined;
-  }
-}
-
-/** Of another machine nothing can be known: it counts as alive. So does what runs under the number of one that died. */
-function isAlive({ pid, host }: Owner): boolean {
-  if (host !== hostname()) return true;
-  // After a restart of the machine, this process may have the number of the one that was cut off.
-  if (pid === process.pid) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
