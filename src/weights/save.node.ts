@@ -1,5 +1,6 @@
-import { readFile, stat } from 'node:fs/promises';
-import { writeAtomically } from '../media/files.node.js';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Weights } from './convert.js';
 import { WeightsError } from './errors.js';
 import { writeSafetensors } from './formats/safetensors.js';
@@ -12,7 +13,15 @@ export async function saveWeights(
   { state, metadata }: Weights,
   type: 'f32' | 'f16' = 'f32',
 ): Promise<void> {
-  await writeAtomically(file, writeSafetensors(state, metadataToStrings(metadata), type));
+  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+  const temporary = `${file}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
+  try {
+    await writeFile(temporary, writeSafetensors(state, metadataToStrings(metadata), type));
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
 }
 
 /** Reads weights from the files of one net; errors name them. */
