@@ -185,19 +185,43 @@ export async function jax(training) {
   // A use consumes an array unless it goes through .ref. Maps are [N, C, H, W], their vectors stand over [C, 1, 1].
   /** @param {any} v @param {any} y */
   const over = (v, y) => v.ref.reshape(y.ndim === 4 ? [1, -1, 1, 1] : [1, -1]);
+  /**
+   * Convolution in groups with a stride, by one without: stride² neighbours become channels of their group, and the filter
+   * is filled up with zeros. jax-js 0.1.25 gives wrong gradients of the input of the former (finite differences say so).
+   * @param {any} v @param {any} filter @param {number} stride @param {number} padding @param {number} groups
+   */
+  const stridedGroups = (v, filter, stride, padding, groups) => {
+    /** @param {any} t @param {number} before what to fill up the sides with, in front; behind up to whole strides */
+    const folded = (t, before) => {
+      const [n, c, ...sides] = t.shape;
+      const parts = sides.map((/** @type {number} */ side) => Math.ceil((side + 2 * before) / stride));
+      const fill = sides.map((/** @type {number} */ side, /** @type {number} */ i) => [
+        before,
+        parts[i] * stride - side - before,
+      ]);
+      return np
+        .pad(t, [[0, 0], [0, 0], ...fill])
+        .reshape([n, c, parts[0], stride, parts[1], stride])
+        .transpose([0, 1, 3, 5, 2, 4])
+        .reshape([n, c * stride * stride, ...parts]);
+    };
+    const out = [2, 3].map((i) => Math.floor((v.shape[i] + 2 * padding - filter.shape[i]) / stride) + 1);
+    const y = lax.convGeneralDilated(folded(v, padding), folded(filter, 0), [1, 1], 'VALID', {
+      featureGroupCount: groups,
+    });
+    // Filling up may have made room for one place more.
+    return y.shape[2] === out[0] && y.shape[3] === out[1] ? y : y.slice([], [], [0, out[0]], [0, out[1]]);
+  };
   /** @type {Record<string, (node: Node, ...inputs: any[]) => any>} */
   const ops = {
-    conv2d({ attributes: { stride, padding, groups } }, v, filter, bias) {
-      const y = lax.convGeneralDilated(
-        v.ref,
-        filter.ref,
-        [stride, stride],
-        [
-          [padding, padding],
-          [padding, padding],
-        ],
-        { featureGroupCount: groups },
-      );
+    conv2d({ attributes: { stride = 1, padding = 0, groups = 1 } }, v, filter, bias) {
+      let y;
+      if (groups > 1 && stride > 1) y = stridedGroups(v.ref, filter.ref, stride, padding, groups);
+      else {
+        const pads = [padding, padding];
+        const options = { featureGroupCount: groups };
+        y = lax.convGeneralDilated(v.ref, filter.ref, [stride, stride], [pads, pads], options);
+      }
       return bias ? y.add(over(bias, y)) : y;
     },
     batchNormStatistics(_, v) {
