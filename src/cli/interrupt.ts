@@ -1,3 +1,6 @@
+/** The status of a process that ended by Ctrl-C, as shells have it. */
+export const INTERRUPTED = 130;
+
 /**
  * Runs work that Ctrl-C (or a polite kill) stops between two steps. The first signal aborts `signal`, and the
  * work is to stop at its next chance (`signal.throwIfAborted()`), having finished or removed what it writes. A
@@ -12,7 +15,7 @@ export async function interruptible<T>(
   const stop = (): void => {
     if (controller.signal.aborted) {
       cleanup();
-      process.exit(130);
+      process.exit(INTERRUPTED);
     }
     process.stderr.write('\nstopping after the step in hand; once more to stop at once\n');
     controller.abort();

@@ -1,11 +1,9 @@
 import { Command, CommanderError } from 'commander';
 import { WfrError } from '../gpu/errors.js';
 import { type CommandEntry, commands } from './commands.js';
+import { INTERRUPTED } from './interrupt.js';
 import { examples } from './options.js';
 import { wfrVersion } from './version.js';
-
-/** The status of a process that ended by Ctrl-C, as shells have it. */
-const INTERRUPTED = 130;
 
 /**
  * Runs the command line and sets the exit status: 0 done, 1 failed or wrongly called, 130 interrupted.

@@ -67,14 +67,17 @@ export function calibrate(b: Box, [d1, d2, d3, d4]: Regression, one: 0 | 1): Box
   return { x1: b.x1 + d1 * w, y1: b.y1 + d2 * h, x2: b.x2 + d3 * w, y2: b.y2 + d4 * h };
 }
 
+/** Whose place each of the five points takes in a mirror image: left eye and left corner of the mouth become right ones. */
+export const MIRRORED_POINTS = [1, 0, 2, 4, 3] as const;
+
 /**
- * O-Net's points x1 … x5, y1 … y5, fractions of a box whose coordinates count from one, as points of the picture. Those of the
- * box's mirror image change places: left eye and left corner of the mouth are its right ones.
+ * O-Net's points x1 … x5, y1 … y5, fractions of a box whose coordinates count from one, as points of the picture; of its
+ * mirror image where that was looked at.
  */
 export function landmarksIn(b: Box, points: ArrayLike<number>, isMirrored = false): [number, number][] {
   const w = b.x2 - b.x1 + 1;
   const h = b.y2 - b.y1 + 1;
-  return (isMirrored ? [1, 0, 2, 4, 3] : [0, 1, 2, 3, 4]).map((k) => [
+  return (isMirrored ? MIRRORED_POINTS : [0, 1, 2, 3, 4]).map((k) => [
     w * (isMirrored ? 1 - points[k] : points[k]) + b.x1 - 1,
     h * points[5 + k] + b.y1 - 1,
   ]);

@@ -148,10 +148,13 @@ export class Trainer {
     return Math.floor((step * (this.recipe.accumulate ?? 1)) / this.source.stepsPerEpoch);
   }
 
+  endsEpoch(step: number): boolean {
+    return this.epochsAfter(step) > this.epochsAfter(step - 1);
+  }
+
   /** The epoch that a step ends or, at the end of a run, breaks off. */
   epochOf(step: number): number {
-    const isEnd = this.epochsAfter(step) > this.epochsAfter(step - 1);
-    return this.epochsAfter(step) + (isEnd ? 0 : 1);
+    return this.epochsAfter(step) + (this.endsEpoch(step) ? 0 : 1);
   }
 
   get memory(): TrainingMemory {
@@ -241,10 +244,7 @@ export class Trainer {
         await this.checkpoint();
         saved = this.#step;
       }
-      if (
-        onEpoch &&
-        (this.#step === end || this.epochsAfter(this.#step) > this.epochsAfter(this.#step - 1))
-      ) {
+      if (onEpoch && (this.#step === end || this.endsEpoch(this.#step))) {
         // Whatever becomes of what is done there, the epoch is not lost.
         if (saved !== this.#step) await this.checkpoint();
         saved = this.#step;

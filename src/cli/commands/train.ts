@@ -6,7 +6,7 @@ import { type PackedSet, PackedSource } from '../../train/data/packed_source.nod
 import { Trainer } from '../../train/trainer.js';
 import type { Weights } from '../../weights/convert.js';
 import { openWeights } from '../../weights/save.node.js';
-import { interruptible } from '../interrupt.js';
+import { INTERRUPTED, interruptible } from '../interrupt.js';
 import { examples, gpuOptions, weightsOption } from '../options.js';
 import { type Session, withSession } from '../session.js';
 import { findData, packData } from '../train/data.js';
@@ -15,9 +15,6 @@ import { checkMemory } from '../train/memory.js';
 import { type TrainFlags, trainOptions } from '../train/options.js';
 import { recipeOf } from '../train/recipe.js';
 import { runTrainer } from '../train/run.js';
-
-/** As for every command that Ctrl-C ends; the run is whole and can be resumed. */
-const INTERRUPTED = 130;
 
 export function define(command: Command): void {
   gpuOptions(weightsOption(trainOptions(command))).action(train);
@@ -81,6 +78,7 @@ async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Pr
     }
     // As every command: one bad picture is reported, the rest go on, and the status tells.
     if (sets.some(({ pack }) => pack.index.skipped.length > 0)) process.exitCode = 1;
+    // As every command that Ctrl-C ends, though the run is whole and can be resumed.
     if (signal.aborted) process.exitCode = INTERRUPTED;
   } finally {
     await folder.close();

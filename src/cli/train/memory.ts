@@ -16,24 +16,23 @@ const LEAST_BATCH = 2;
 export function checkMemory(gpu: Gpu, recipe: Recipe, source: DataSource, limit = usualLimit(gpu)): void {
   const { maxBufferSize } = gpu.device.limits;
   const plan = (batch: number) => Trainer.plan(gpu, { ...recipe, batch }, source);
-  const fits = (batch: number) => {
-    const { total, arena } = plan(batch);
-    return total <= limit && arena <= maxBufferSize;
-  };
-  const { total, arena, parameters, flops } = plan(recipe.batch);
+  const fits = ({ total, arena }: ReturnType<typeof plan>) => total <= limit && arena <= maxBufferSize;
+  const wanted = plan(recipe.batch);
+  const { total, arena, parameters, flops } = wanted;
   console.error(
     `a step: ${megabytes(total)} MB (maps ${megabytes(arena)}, weights with gradients and moments ${megabytes(parameters)}), ${(flops / 1e9).toFixed(1)} GFLOP`,
   );
-  if (fits(recipe.batch)) return;
+  if (fits(wanted)) return;
   const most = megabytes(Math.min(limit, maxBufferSize));
-  if (!fits(LEAST_BATCH))
+  const least = plan(LEAST_BATCH);
+  if (!fits(least))
     throw new WfrError(
-      `Not even a batch of ${LEAST_BATCH}, the least that batch norm can learn from, fits into ${most} MB: it needs ${megabytes(plan(LEAST_BATCH).total)} MB. Choose a smaller --net or --size, or save memory with --precision f16 and --recompute.`,
+      `Not even a batch of ${LEAST_BATCH}, the least that batch norm can learn from, fits into ${most} MB: it needs ${megabytes(least.total)} MB. Choose a smaller --net or --size, or save memory with --precision f16 and --recompute.`,
     );
   let [low, high] = [LEAST_BATCH, recipe.batch];
   while (high - low > 1) {
     const middle = (low + high) >> 1;
-    if (fits(middle)) low = middle;
+    if (fits(plan(middle))) low = middle;
     else high = middle;
   }
   throw new WfrError(

@@ -10,6 +10,7 @@ import type { Recipe } from '../../train/recipe.js';
 import { renderTrainingReport } from '../../train/report.js';
 import type { Trainer } from '../../train/trainer.js';
 import type { ValidationResult } from '../../train/validation.node.js';
+import type { RunFolder } from './folder.js';
 import type { TrainFlags } from './options.js';
 import { duration } from './progress.js';
 
@@ -35,6 +36,7 @@ export function cardOf(flags: TrainFlags, gpu: Gpu, trainer: Trainer, sets: read
 }
 
 export interface Outcome {
+  folder: RunFolder;
   card: CardInput;
   trainer: Trainer;
   sets: readonly PackedSet[];
@@ -45,11 +47,11 @@ export interface Outcome {
 
 /** Writes weights.md and report.html. */
 export async function writeReports(flags: TrainFlags, outcome: Outcome): Promise<void> {
-  const { card, trainer, sets, log, best, seconds } = outcome;
+  const { folder, card, trainer, sets, log, best, seconds } = outcome;
   const { recipe } = trainer;
   const results = resultsOf(log, best);
   const input = { ...card, steps: trainer.step, hours: seconds / 3600, results };
-  await writeAtomically(path.join(flags.out, 'weights.md'), modelCard(input));
+  await writeAtomically(folder.in('weights.md'), modelCard(input));
   const pictures = recipe.batch * (recipe.accumulate ?? 1);
   const settings = [
     ['command', card.command],
@@ -69,7 +71,7 @@ export async function writeReports(flags: TrainFlags, outcome: Outcome): Promise
     settings,
     notes: notesOf(card, sets),
   };
-  await writeAtomically(path.join(flags.out, 'report.html'), renderTrainingReport(report));
+  await writeAtomically(folder.in('report.html'), renderTrainingReport(report));
 }
 
 /** The pictures left out of each set. */

@@ -1,5 +1,4 @@
 // The run itself: steps, log, weights after each epoch, accuracy on pairs.
-
 import type { Gpu } from '../../gpu/gpu.js';
 import { measureFmaRate } from '../../kernels/probe/measure.js';
 import { metadataOf } from '../../train/card.js';
@@ -54,8 +53,8 @@ export async function runTrainer(flags: TrainFlags, r: Running): Promise<void> {
     const weights = await save('weights.safetensors');
     if (!validation || !(step === trainer.steps || isDue(trainer, step, flags.valEvery))) return;
     const result = await validation.run(gpu, weights);
-    // Before the log says so: a resumed run takes the best from there.
-    // Accuracy on other pairs, of a sitting with another --val, says nothing here.
+    // Accuracy on other pairs, of a sitting with another --val, says nothing here. Written before the log says so: a resumed
+    // run takes the best from there.
     if (!best || !isOfSamePairs(best, result) || result.accuracy > best.accuracy) {
       best = result;
       await saveWeights(folder.in('best.safetensors'), weights);
@@ -80,7 +79,7 @@ export async function runTrainer(flags: TrainFlags, r: Running): Promise<void> {
     bar.stop();
   }
   await save('weights.safetensors');
-  await writeReports(flags, { card, trainer, sets, log, best, seconds });
+  await writeReports(flags, { folder, card, trainer, sets, log, best, seconds });
   const isDone = trainer.step >= trainer.steps;
   console.error(
     `${isDone ? 'done' : `stopped at step ${trainer.step} of ${trainer.steps} (go on with --resume)`}: ${folder.in('weights.safetensors')}, report.html and log.jsonl beside it`,
@@ -95,7 +94,7 @@ function isDue(trainer: Trainer, step: number, every: number): boolean {
 
 function isUnmeasured(trainer: Trainer, { records }: TrainingLog): boolean {
   const { step, steps } = trainer;
-  const isEnd = step > 0 && (step === steps || trainer.epochsAfter(step) > trainer.epochsAfter(step - 1));
+  const isEnd = step > 0 && (step === steps || trainer.endsEpoch(step));
   return isEnd && !records.some((record) => record.step === step && record.validation);
 }
 

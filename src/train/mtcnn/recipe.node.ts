@@ -46,10 +46,8 @@ export interface RecipeOptions {
   onetAfter?: 'pnet' | 'rnet';
   /** Train only these, for nets that are trained side by side; the weights are written once all are there. */
   nets?: readonly MtcnnNet[];
-  /** A detector whose nets are the ones to begin with; by default random weights. */
-  init?: StateDict;
-  /** Identifies `init` (its hash), so that a run is gone on with from the same. */
-  initHash?: string;
+  /** A detector whose nets are the ones to begin with; by default random weights. A run is resumed only with the same hash. */
+  init?: { state: StateDict; hash: string };
   /** A detector whose finds in the pictures of background are left out. */
   mask?: StateDict;
   saveEvery?: number;
@@ -112,7 +110,8 @@ class Run {
 
   async all(): Promise<RecipeResult> {
     const { o, data, hooks } = this;
-    const { seed, stages, minFace, mineEvery, mineFace, onetAfter, initHash } = o;
+    const { seed, stages, minFace, mineEvery, mineFace, onetAfter } = o;
+    const initHash = o.init?.hash;
     const settings = JSON.stringify({ seed, stages, minFace, mineEvery, mineFace, onetAfter, initHash });
     const isOld = existsSync(this.file('run.json'));
     if (isOld && !o.resume)
@@ -181,7 +180,7 @@ class Run {
       pack,
       { ...this.o.stages[net], seed: this.o.seed },
       {
-        init: this.o.init,
+        init: this.o.init?.state,
         resume: last,
         saveEvery: this.o.saveEvery ?? 500,
         onSave: async (step, buffers) => void (await store.save({ step, state: {}, buffers })),

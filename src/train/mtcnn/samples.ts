@@ -9,7 +9,7 @@
  *
  * Windows in between teach nothing, nor do those on faces that are marked as invalid.
  */
-import type { Box, Regression } from '../../face/boxes.js';
+import { type Box, MIRRORED_POINTS, type Regression } from '../../face/boxes.js';
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import type { Random } from '../random.js';
@@ -66,13 +66,13 @@ export const pointsOf = (w: Box, points: readonly Point[]): number[] => [
   ...points.map(([, y]) => (y - w.y1) / (w.y2 - w.y1)),
 ];
 
-/** A face in a window that is mirrored about its own middle: left eye and left corner of the mouth become right ones. */
+/** A face in a window that is mirrored about its own middle. */
 export function mirrorFace({ box, points, ignored }: AnnotatedFace, w: Box): AnnotatedFace {
   const x = (v: number) => w.x1 + w.x2 - v;
   return {
     box: { x1: x(box.x2), y1: box.y1, x2: x(box.x1), y2: box.y2 },
     ignored,
-    points: points && [1, 0, 2, 4, 3].map((i) => [x(points[i][0]), points[i][1]] as const),
+    points: points && MIRRORED_POINTS.map((i) => [x(points[i][0]), points[i][1]] as const),
   };
 }
 

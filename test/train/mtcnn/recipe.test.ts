@@ -148,11 +148,11 @@ describe('the recipe of the detector', () => {
 
   it('begins with the weights that it is given, or says what they lack', async () => {
     const gpu = await sharedGpu();
-    const still = (out: string, init: StateDict): RecipeOptions => {
+    const still = (out: string, state: StateDict, hash = 'some'): RecipeOptions => {
       const o = options(out);
       // At next to no rate the weights stay as they were given.
       const stages = { ...o.stages, pnet: { batch: 32, steps: 2, rate: 1e-12 } };
-      return { ...o, nets: ['pnet'], init, initHash: 'some', stages, validate: 0 };
+      return { ...o, nets: ['pnet'], init: { state, hash }, stages, validate: 0 };
     };
     const init: StateDict = initialize(pnet([1, 12, 12, 3]), 5);
     await trainMtcnn(gpu, data, still('given', init));
@@ -164,9 +164,9 @@ describe('the recipe of the detector', () => {
       const after = new Float32Array(buffers[name]);
       for (const [i, v] of given.entries()) expect(after[i], name).toBeCloseTo(v, 6);
     }
-    await expect(
-      trainMtcnn(gpu, data, { ...still('given', init), initHash: 'other', resume: true }),
-    ).rejects.toThrow('other first weights');
+    await expect(trainMtcnn(gpu, data, { ...still('given', init, 'other'), resume: true })).rejects.toThrow(
+      'other first weights',
+    );
     init.delete('pnet.conv2.bias');
     await expect(trainMtcnn(gpu, data, still('lacking', init))).rejects.toThrow('lack pnet.conv2.bias');
   }, 120_000);
