@@ -1,5 +1,6 @@
 import { WfrError } from '../gpu/errors.js';
 import { packedLength } from '../kernels/packing.js';
+import { placesShape } from '../kernels/pool/max_training.js';
 import type { Graph, Node, Tensor } from './graph.js';
 import { marginParts } from './lower_losses.js';
 import type { OpName } from './shapes.js';
@@ -78,7 +79,11 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     r.needs(1) ? r.back('mul', [r.dy, r.inputs[0]]) : undefined,
   ],
   scale: (node, r) => [r.back('scale', [r.dy], node.attributes)],
-  maxPool: (node, r) => [r.back('maxPoolBackward', [r.inputs[0], r.dy], node.attributes)],
+  // x, slope?: which places are the greatest does not change with the slope a little.
+  maxPool: (node, r) => {
+    const places = r.g.part(r.y, 0, placesShape(r.y.shape));
+    return [r.back('maxPoolBackward', [places, r.dy], { ...node.attributes, shape: r.inputs[0].shape })];
+  },
   avgPool: (node, r) => [r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape })],
   globalAvgPool: (_, r) => [r.back('globalAvgPoolBackward', [r.dy], { shape: r.inputs[0].shape })],
   softmax: (_, r) => [r.back('softmaxBackward', [r.y, r.dy])],

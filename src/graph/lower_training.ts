@@ -12,7 +12,8 @@ import { lossGradient } from '../kernels/loss/loss_gradient.js';
 import { smoothL1, smoothL1Backward } from '../kernels/loss/smooth_l1.js';
 import { type MtcnnLossCall, mtcnnLoss, mtcnnLossBackward } from '../kernels/mtcnn_loss/loss.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
-import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../kernels/pool/backward.js';
+import { avgPoolBackward, globalAvgPoolBackward } from '../kernels/pool/backward.js';
+import { maxPoolBackward, maxPoolTraining, placesShape } from '../kernels/pool/max_training.js';
 import { channelSum } from '../kernels/reduce/channel_sum.js';
 import { softmaxBackward } from '../kernels/softmax/backward.js';
 import type { Node } from './graph.js';
@@ -153,9 +154,20 @@ export const TRAINING_LOWERINGS = {
   channelSum: (n, c) =>
     channelSum({ x: c.operand(n.inputs[0]), y: c.operand(n.id).ref, temporary: c.temporary }, c.traits),
 
+  maxPool: (n, c) =>
+    maxPoolTraining(
+      {
+        x: c.operand(n.inputs[0]),
+        slope: n.attributes.activation === 'prelu' ? c.parameter(n.inputs[1], 'f32') : undefined,
+        window: window(n),
+        y: c.operand(n.id),
+        places: c.part(n.id, 0, placesShape(n.shape)).ref,
+      },
+      c.traits,
+    ),
   maxPoolBackward: (n, c) => {
-    const [x, dy] = operands(n, c);
-    return maxPoolBackward(x, dy, c.operand(n.id), window(n), c.temporary);
+    const [places, dy] = operands(n, c);
+    return maxPoolBackward({ dy, places: places.ref, window: window(n), dx: c.operand(n.id) }, c.traits);
   },
   avgPoolBackward: (n, c) => avgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id), window(n)),
   globalAvgPoolBackward: (n, c) => globalAvgPoolBackward(c.operand(n.inputs[0]), c.operand(n.id)),

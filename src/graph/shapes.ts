@@ -42,7 +42,7 @@ export interface OpAttributes {
   fixed?: boolean;
   /** batchNormBackward: a gradient from elsewhere is added to dx. */
   hasExtra?: boolean;
-  /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. */
+  /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. maxPool: by what it compares. */
   activation?: 'none' | 'relu' | 'prelu';
   /** Fused `+ residual`, before the activation or (iResNet, MobileFaceNet: activation none) after it. */
   hasResidual?: boolean;
@@ -210,7 +210,7 @@ const RULES = {
   batchNormBackward: same,
   preluBackward: same,
   reluBackward: same,
-  maxPoolBackward: same,
+  maxPoolBackward: given,
   avgPoolBackward: given,
   globalAvgPoolBackward: given,
   softmaxBackward: same,

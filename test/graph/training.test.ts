@@ -17,14 +17,15 @@ import { tfjsGradients } from './tfjs.js';
 
 const SGD: OptimizerConfig = { kind: 'sgd', momentum: 0.9, weightDecay: 5e-4 };
 
-/** Weights as a net begins with, moved a little so that no scale is one and no shift zero. */
+/** Weights as a net begins with, moved a little so that no scale is one and no shift zero; `signed` ones get both signs. */
 function values(graph: Graph, seed = 1): Map<string, ParameterValue> {
   const out = initialize(graph, seed);
   let k = seed;
   for (const [name, v] of out)
     if (v.shape.length === 1) {
       const shift = noise(v.data.length, ++k);
-      out.set(name, { shape: v.shape, data: v.data.map((x, i) => x + 0.2 * shift[i]) });
+      const far = name.startsWith('signed') ? 0.8 : 0.2;
+      out.set(name, { shape: v.shape, data: v.data.map((x, i) => x + far * shift[i]) });
     }
   return out;
 }
@@ -78,7 +79,7 @@ function others(): Graph {
     bias: g.parameter('c1.bias', [10], 'vector'),
     padding: 1,
   });
-  x = prelu(g, 'p1', x);
+  x = prelu(g, 'signed', x);
   x = g.maxPool(x, { kernel: 3, stride: 2, ceil: true });
   let y = conv(g, 'c2', x, 10, { kernel: 3, padding: 1, groups: 2 });
   y = g.relu(norm(g, 'bn2', y));

@@ -15,6 +15,7 @@ import {
 } from '../../src/kernels/batchnorm/reference.js';
 import { dropout, dropoutKeeps } from '../../src/kernels/dropout/dropout.js';
 import { activationBackward } from '../../src/kernels/elementwise/backward.js';
+import { prelu } from '../../src/kernels/elementwise/forward.js';
 import {
   batchNormReference,
   preluBackwardReference,
@@ -31,7 +32,8 @@ import { castWeight } from '../../src/kernels/optimizer/cast.js';
 import { decideStep } from '../../src/kernels/optimizer/norm.js';
 import { STEP_WORDS, WORD } from '../../src/kernels/optimizer/step_words.js';
 import { type FlattenOrder, pack, packedData } from '../../src/kernels/packing.js';
-import { avgPoolBackward, globalAvgPoolBackward, maxPoolBackward } from '../../src/kernels/pool/backward.js';
+import { avgPoolBackward, globalAvgPoolBackward } from '../../src/kernels/pool/backward.js';
+import { maxPoolBackward, maxPoolTraining, placesShape } from '../../src/kernels/pool/max_training.js';
 import {
   globalAvgPoolReference,
   poolBackwardReference,
@@ -354,7 +356,7 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
     const c = shape[shape.length - 1];
     const rows = product(shape) / c;
     const [x, dy, s] = [input(shape, 1), input(shape, 2), noise(c, 3)];
-    const prelu = preluBackwardReference(x, dy, s);
+    const leaky = preluBackwardReference(x, dy, s);
     const relu = preluBackwardReference(x, dy, new Float32Array(c));
     const p = roundedTo(dtype, Float32Array.from(softmaxReference(x, c)));
     await checkOp(gpu, (buffers) => {
@@ -385,7 +387,7 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
           ...l2NormalizeBackward(vx, vdy, 1e3, outs[4]),
         ],
         outputs: [
-          whole('prelu', 0, prelu.dx, 1),
+          whole('prelu', 0, leaky.dx, 1),
           whole('relu', 1, relu.dx, 1),
           whole('softmax', 2, softmaxBackwardReference(p, dy, c), 2),
           whole('l2', 3, l2NormalizeBackwardReference(x, dy, c, 1e-12), (2 + c) / shortest),
@@ -394,7 +396,7 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
             operand: dSlope,
             name: 'dα',
             shape: [c],
-            expected: prelu.dSlope,
+            expected: leaky.dSlope,
             magnitude: all(c, rows),
           },
         ],
@@ -419,8 +421,15 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
     const dy = input(out, 2);
     const each = input([n, c], 4);
     const mean = Float64Array.from(x, (_, i) => each[Math.floor(i / (h * w * c)) * c + (i % c)] / (h * w));
+    // Of both signs: a PReLU of negative slope turns the order of values below zero round.
+    const slope = noise(c, 3);
+    const active = preluReference(x, slope);
     await checkOp(gpu, (buffers) => {
-      const outs = [0, 1, 2].map(() => buffers.output(shape, dtype));
+      const outs = [0, 1, 2, 3].map(() => buffers.output(shape, dtype));
+      const pooled = [0, 1, 2].map(() => buffers.output(out, dtype));
+      const places = [0, 1].map(() => buffers.output(placesShape(out)).ref);
+      const map = buffers.operand(x, shape, dtype);
+      const alpha = buffers.vector(slope);
       const vdy = buffers.operand(dy, out, dtype);
       const whole = (name: string, k: number, expected: Float64Array) => ({
         operand: outs[k],
@@ -430,16 +439,30 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
         expected,
         magnitude: all(x.length, 9),
       });
+      const most = (name: string, k: number, values: Float64Array | Float32Array) => ({
+        operand: pooled[k],
+        name,
+        shape: out,
+        dtype,
+        expected: poolReference(values, shape, out, window, 'max'),
+        magnitude: all(dy.length, 1),
+        steps: 1,
+      });
       return {
         calls: [
-          ...maxPoolBackward(buffers.operand(x, shape, dtype), vdy, outs[0], window, (scratch) =>
-            buffers.output(scratch),
-          ),
+          ...maxPoolTraining({ x: map, window, y: pooled[0], places: places[0] }, gpu.traits),
+          ...maxPoolTraining({ x: map, slope: alpha, window, y: pooled[1], places: places[1] }, gpu.traits),
+          ...prelu(pooled[1], alpha, pooled[2]),
+          ...maxPoolBackward({ dy: vdy, places: places[0], window, dx: outs[0] }, gpu.traits),
+          ...maxPoolBackward({ dy: vdy, places: places[1], window, dx: outs[3] }, gpu.traits),
           ...avgPoolBackward(vdy, outs[1], window),
           ...globalAvgPoolBackward(buffers.operand(each, [n, c], dtype), outs[2]),
         ],
         outputs: [
-          whole('max', 0, poolBackwardReference(x, shape, dy, out, window, 'max')),
+          most('max', 0, x),
+          most('max of PReLU', 2, active),
+          whole('through max', 0, poolBackwardReference(x, shape, dy, out, window, 'max')),
+          whole('through max of PReLU', 3, poolBackwardReference(active, shape, dy, out, window, 'max')),
           whole('average', 1, poolBackwardReference(x, shape, dy, out, window, 'average')),
           whole('global average', 2, mean),
         ],
