@@ -70,17 +70,11 @@ export function calibrate(b: Box, [d1, d2, d3, d4]: Regression, one: 0 | 1): Box
 /** Whose place each of the five points takes in a mirror image: left eye and left corner of the mouth become right ones. */
 export const MIRRORED_POINTS = [1, 0, 2, 4, 3] as const;
 
-/**
- * O-Net's points x1 … x5, y1 … y5, fractions of a box whose coordinates count from one, as points of the picture; of its
- * mirror image where that was looked at.
- */
-export function landmarksIn(b: Box, points: ArrayLike<number>, isMirrored = false): [number, number][] {
+/** O-Net's points x1 … x5, y1 … y5, fractions of a box whose coordinates count from one, as points of the picture. */
+export function landmarksIn(b: Box, points: ArrayLike<number>): [number, number][] {
   const w = b.x2 - b.x1 + 1;
   const h = b.y2 - b.y1 + 1;
-  return (isMirrored ? MIRRORED_POINTS : [0, 1, 2, 3, 4]).map((k) => [
-    w * (isMirrored ? 1 - points[k] : points[k]) + b.x1 - 1,
-    h * points[5 + k] + b.y1 - 1,
-  ]);
+  return [0, 1, 2, 3, 4].map((k) => [w * points[k] + b.x1 - 1, h * points[5 + k] + b.y1 - 1]);
 }
 
 /** The square of the longer side around the same centre. */

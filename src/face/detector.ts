@@ -22,6 +22,7 @@ import { FaceError } from './errors.js';
 import { GpuPicture, type PictureSource } from './gpu_picture.js';
 import { CACHED_SIZES, type Candidate, Pyramid } from './pyramid.js';
 import { Queue } from './queue.js';
+import { SecondLook } from './second_look.js';
 
 /** Scores of P-, R- and O-Net, 0…1. */
 export type Thresholds = readonly [number, number, number];
@@ -37,8 +38,8 @@ export interface DetectOptions {
   /** Score that a candidate must reach in P-, R- and O-Net. Default: the weights' own (`Mtcnn.thresholds`). */
   thresholds?: Thresholds;
   /**
-   * Take each face's points from a second look of O-Net, at the square about the face's box, and a third at its mirror
-   * image: the mean of both. Default: what the weights' metadata say (`config.refinePoints`), else false.
+   * Take each face's points from a second look of O-Net, at a square that is turned with the face (view.ts), and a third at its
+   * mirror image: the mean of both. Default: what the weights' metadata say (`config.refinePoints`), else false.
    */
   refinePoints?: boolean;
 }
@@ -72,6 +73,7 @@ export class Mtcnn {
     private readonly rnet: Model,
     private readonly onet: Model,
     private readonly rectangles: BufferRange,
+    private readonly secondLook: SecondLook,
     /** What the weights' metadata ask for (`config.thresholds`), else 0.6, 0.7, 0.7. */
     readonly thresholds: Thresholds,
     private readonly refinesPoints: boolean,
@@ -90,12 +92,14 @@ export class Mtcnn {
     checkOptions({ thresholds });
     const size = RNET_BATCHES[RNET_BATCHES.length - 1] * 16;
     const rectangles = { buffer: gpu.createStorage(size, 'rectangles'), offset: 0, size };
+    const onetModel = new Model(gpu, onet, weights.state);
     return new Mtcnn(
       gpu,
       new Pyramid(gpu, new Model(gpu, pnet, weights.state, { cachedSizes: CACHED_SIZES })),
       new Model(gpu, rnet, weights.state),
-      new Model(gpu, onet, weights.state),
+      onetModel,
       rectangles,
+      new SecondLook(gpu, onetModel, NORMALISATION),
       thresholds,
       config.refinePoints === true,
     );
@@ -117,7 +121,13 @@ export class Mtcnn {
       const [, r, o] = this.thresholdsOf(options);
       const refined = await this.refine(picture, await this.first(picture, options), r);
       let faces = await this.finish(picture, refined, o);
-      if (options.refinePoints ?? this.refinesPoints) faces = await this.refinePoints(picture, faces);
+      if (options.refinePoints ?? this.refinesPoints) {
+        const points = await this.secondLook.points(
+          picture,
+          faces.map((f) => f.landmarks),
+        );
+        faces = faces.map((face, i) => ({ ...face, landmarks: points[i] }));
+      }
       return faces.map((face) => enlarge(face, picture.scale));
     } finally {
       if (picture !== input) picture.destroy();
@@ -200,30 +210,11 @@ export class Mtcnn {
     });
   }
 
-  /** Points of faces from the square about each and from its mirror image. */
-  private async refinePoints(picture: GpuPicture, faces: readonly Face[]): Promise<Face[]> {
-    const squares = faces.map(({ box }) => toSquare(box));
-    const views: View[] = [...squares, ...squares.map((s) => ({ ...s, isMirrored: true }))];
-    const { kept, outputs } = await this.classify(this.onet, picture, views, ONET_SIZE, ONET_BATCHES, [
-      'points',
-    ]);
-    // What a box beyond the picture's border holds cannot be looked at: then the points stay.
-    if (kept.length < views.length) return [...faces];
-    const points = views.map((v, i) => landmarksIn(v, outputs.points.subarray(10 * i), v.isMirrored));
-    return faces.map((face, i) => ({
-      ...face,
-      landmarks: points[i].map(([x, y], k) => {
-        const [mx, my] = points[faces.length + i][k];
-        return [(x + mx) / 2, (y + my) / 2] as const;
-      }),
-    }));
-  }
-
   /** Cuts boxes out and runs a net over them in batches of few fixed sizes. */
   private async classify(
     model: Model,
     picture: GpuPicture,
-    boxes: readonly View[],
+    boxes: readonly Box[],
     size: number,
     batches: readonly number[],
     names: readonly string[],
@@ -234,8 +225,7 @@ export class Mtcnn {
       const inside = pixelsOf(box, picture.width, picture.height);
       if (!inside) continue;
       kept.push(box);
-      const [x0, y0, x1, y1] = inside;
-      pixels.push(box.isMirrored ? [x1, y0, x0, y1] : inside);
+      pixels.push(inside);
     }
     const parts: Record<string, Float32Array>[] = [];
     const largest = batches[batches.length - 1];
@@ -286,12 +276,10 @@ export class Mtcnn {
   async destroy(): Promise<void> {
     await this.#queue.add(async () => {});
     this.gpu.destroyBuffer(this.rectangles.buffer);
+    this.secondLook.destroy();
     await Promise.all([this.pyramid.destroy(), this.rnet.destroy(), this.onet.destroy()]);
   }
 }
-
-/** A box to look at. */
-type View = Box & { isMirrored?: boolean };
 
 function checkOptions({ minFace = 20, factor = 0.709, thresholds = THRESHOLDS }: DetectOptions): void {
   if (!(minFace >= 1 && Number.isFinite(minFace)))

@@ -137,10 +137,10 @@ export class Embedder {
     const rows = x.shape[0];
     const batch = this.flip ? rows / 2 : rows;
     const maps = new Float32Array(batch * 8);
-    for (let i = 0; i < batch; i++) maps.set(part[i] ?? IDENTITY, i * 8);
+    for (let i = 0; i < batch; i++) maps.set([...(part[i] ?? IDENTITY), samples], i * 8);
     this.gpu.write(this.maps.buffer, 0, maps);
     const { mean, scale, order } = this.net.preprocessing;
-    const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip, samples };
+    const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip };
     const warp = await Program.create(this.gpu, warpFaces(picture.operand, this.maps, x, options));
     try {
       const output = executable.outputs.get('embedding')!;

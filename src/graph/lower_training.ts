@@ -201,7 +201,7 @@ export const TRAINING_LOWERINGS = {
   mtcnnLossBackward: (n, c) => {
     const [shares, dLoss] = n.inputs.slice(-2).map((id) => c.operand(id));
     const call = multiTask(n, c);
-    return mtcnnLossBackward(call, shares, dLoss, {
+    return mtcnnLossBackward(call, n.attributes.multiTask!, shares, dLoss, {
       logits: c.operand(n.id),
       box: c.part(n.id, 0, call.box.shape),
       points: call.points && c.part(n.id, 1, call.points.shape),

@@ -103,12 +103,13 @@ export const NET_SIZE = { pnet: PNET_WINDOW, rnet: RNET_SIZE, onet: ONET_SIZE } 
 
 /**
  * Weights of the losses: the paper's (section 3) for P- and R-Net. O-Net's box and points count more here (there 0.5 and 1):
- * their errors are squares of a few hundredths, beside which the class loss alone would shape the layers they share.
+ * their errors are squares of a few hundredths, beside which the class loss alone would shape the layers they share. A point's
+ * coordinate off by more than 0.02 (a twentieth of the distance between the eyes) counts in proportion.
  */
 export const NET_LOSS: Record<MtcnnNet, MtcnnLossOptions> = {
-  pnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
-  rnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, keep: 0.7 },
-  onet: { classWeight: 1, boxWeight: 1, pointsWeight: 12, keep: 0.7 },
+  pnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, pointsBeta: 1, keep: 0.7 },
+  rnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, pointsBeta: 1, keep: 0.7 },
+  onet: { classWeight: 1, boxWeight: 1, pointsWeight: 16, pointsBeta: 0.02, keep: 0.7 },
 };
 
 /**

@@ -195,22 +195,67 @@ function pointsOf(box: number[], fractions: Float64Array): number[] {
   return [...fractions].map((q, i) => (i < 5 ? q * w + box[0] - 1 : q * h + box[1] - 1));
 }
 
-/** The mean of the points that O-Net sees in the square about a face and in its mirror image. */
+/** Where points usually lie in the square of the second look, as complex numbers. */
+const USUAL = [
+  [0.315, 0.375],
+  [0.685, 0.375],
+  [0.5, 0.614],
+  [0.341, 0.792],
+  [0.659, 0.792],
+];
+
+/**
+ * The mean of the points that O-Net sees in a square turned with the face and in its mirror image. As complex numbers the picture's
+ * place of z in the square is a·z + b, with a and b by linear regression of the points on their usual places.
+ */
 function secondLook(p: Picture, state: State, face: Found): Found {
-  const box = square(face.box);
-  const seen = chip(p, box, 48)!;
+  const points = [0, 1, 2, 3, 4].map((k) => [face.points![k], face.points![5 + k]]);
+  const mean = (of: number[][], k: number) => of.reduce((sum, z) => sum + z[k], 0) / 5;
+  const [ux, uy, px, py] = [mean(USUAL, 0), mean(USUAL, 1), mean(points, 0), mean(points, 1)];
+  let [re, im, norm] = [0, 0, 0];
+  for (let k = 0; k < 5; k++) {
+    const [x, y, u, v] = [USUAL[k][0] - ux, USUAL[k][1] - uy, points[k][0] - px, points[k][1] - py];
+    re += x * u + y * v;
+    im += x * v - y * u;
+    norm += x * x + y * y;
+  }
+  const a = [re / norm, im / norm];
+  const place = (x: number, y: number) => [
+    px + a[0] * (x - ux) - a[1] * (y - uy),
+    py + a[1] * (x - ux) + a[0] * (y - uy),
+  ];
+  const pixel = (x: number, y: number, k: number) =>
+    x < 0 || y < 0 || x >= p.width || y >= p.height ? 0 : p.data[(y * p.width + x) * 4 + k];
+  const side = Math.hypot(a[0], a[1]);
+  const n = Math.min(4, Math.max(1, Math.ceil(side / 48)));
+  const seen = map3(3, 48, 48);
+  for (let k = 0; k < 3; k++) {
+    for (let i = 0; i < 48 * 48; i++) {
+      let sum = 0;
+      for (let s = 0; s < n * n; s++) {
+        const at = place(
+          ((i % 48) + ((s % n) + 0.5) / n) / 48,
+          (Math.floor(i / 48) + (Math.floor(s / n) + 0.5) / n) / 48,
+        );
+        // Pixels' middles are at halves.
+        const [x, y] = [at[0] - 0.5, at[1] - 0.5];
+        const [l, t] = [Math.floor(x), Math.floor(y)];
+        const [f, g] = [x - l, y - t];
+        sum +=
+          (1 - g) * ((1 - f) * pixel(l, t, k) + f * pixel(l + 1, t, k)) +
+          g * ((1 - f) * pixel(l, t + 1, k) + f * pixel(l + 1, t + 1, k));
+      }
+      seen.v[k * 48 * 48 + i] = (sum / (n * n) - 127.5) / 128;
+    }
+  }
   const mirrored = map3(3, 48, 48);
   for (let i = 0; i < seen.v.length; i++) mirrored.v[i] = seen.v[i - (i % 48) + 47 - (i % 48)];
   const plain = dense(onetFeatures(seen, state), state, 'onet.dense6_3').v;
   const turned = dense(onetFeatures(mirrored, state), state, 'onet.dense6_3').v;
   const back = [1, 0, 2, 4, 3, 6, 5, 7, 9, 8].map((k) => (k < 5 ? 1 - turned[k] : turned[k]));
-  return {
-    ...face,
-    points: pointsOf(
-      box,
-      plain.map((v, i) => (v + back[i]) / 2),
-    ),
-  };
+  const both = [...plain].map((v, i) => (v + back[i]) / 2);
+  const places = [0, 1, 2, 3, 4].map((k) => place(both[k], both[5 + k]));
+  return { ...face, points: [...places.map(([x]) => x), ...places.map(([, y]) => y)] };
 }
 
 function stageThree(p: Picture, state: State, boxes: number[][], threshold: number): Found[] {

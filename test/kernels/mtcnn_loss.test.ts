@@ -7,7 +7,13 @@ import { mtcnnLossReference } from '../../src/kernels/mtcnn_loss/reference.js';
 import { type MtcnnLossOptions, TASK } from '../../src/kernels/mtcnn_loss/tasks.js';
 import { type Buffers, checkOp, noise, sharedGpu } from '../check_op.js';
 
-const OPTIONS: MtcnnLossOptions = { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.7, keep: 0.7 };
+const OPTIONS: MtcnnLossOptions = {
+  classWeight: 1,
+  boxWeight: 0.5,
+  pointsWeight: 0.7,
+  pointsBeta: 0.3,
+  keep: 0.7,
+};
 const KINDS = [
   TASK.classify,
   TASK.classify | TASK.face | TASK.box,
@@ -86,7 +92,7 @@ async function check(c: Case, o = OPTIONS, withPoints = true): Promise<void> {
     const share = Math.max(...want.shares);
     const like = (v: ArrayLike<number>, m: number) => new Float64Array(v.length).fill(m);
     return {
-      calls: [...mtcnnLoss(call, o, { loss, rows, shares }), ...mtcnnLossBackward(call, shares, dLoss, d)],
+      calls: [...mtcnnLoss(call, o, { loss, rows, shares }), ...mtcnnLossBackward(call, o, shares, dLoss, d)],
       outputs: [
         output('loss', loss, [want.loss], [sum(want.rows) * share + 1], 32 + n),
         output('rows', rows, want.rows, like(want.rows, 40)),
@@ -179,8 +185,11 @@ describe('mtcnn loss reference', () => {
         .topk(tf.sub(tf.mul(entropy, classified), least) as tf.Tensor1D, kept)
         .indices.dataSync();
       const hardest = Array.from(c.tasks, (_, i) => (chosen.includes(i) ? 1 / kept : 0));
-      const mean = (x: tf.Tensor, t: Float32Array, width: number, bit: number) => {
-        const each = tf.sum(tf.squaredDifference(x, tf.tensor2d(t, [n, width])), 1);
+      // Boxes count squared at any distance.
+      const mean = (x: tf.Tensor, t: Float32Array, width: number, bit: number, beta = 1e3) => {
+        const far = tf.abs(tf.sub(x, tf.tensor2d(t, [n, width])));
+        const near = tf.minimum(far, beta);
+        const each = tf.sum(tf.mul(near, tf.sub(tf.mul(2, far), near)), 1);
         return tf.div(
           tf.sum(tf.mul(each, mask(bit))),
           mask(bit).reduce((a, b) => a + b, 0),
@@ -191,7 +200,7 @@ describe('mtcnn loss reference', () => {
           tf.sum(tf.mul(entropy, hardest)),
           tf.mul(OPTIONS.boxWeight, mean(box, c.boxTarget, 4, TASK.box)),
         ),
-        tf.mul(OPTIONS.pointsWeight, mean(points, c.pointsTarget, 10, TASK.points)),
+        tf.mul(OPTIONS.pointsWeight, mean(points, c.pointsTarget, 10, TASK.points, OPTIONS.pointsBeta)),
       ) as tf.Scalar;
     };
     const inputs = [

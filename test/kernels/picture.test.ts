@@ -48,28 +48,6 @@ describe('resize by area', () => {
     });
   });
 
-  it('mirrors where left and right are swapped', async () => {
-    const gpu = await sharedGpu();
-    const shape = [4, 9, 14, 3];
-    const expected = concat(
-      rectangles.map((r) => {
-        const plain = resizeReference(picture, r, 9, 14, normal);
-        // Element k of column x of row y comes from column 13 − x.
-        return plain.map((_, i) => plain[i + 3 * (13 - 2 * (Math.floor(i / 3) % 14))]);
-      }),
-    );
-    const swapped = rectangles.flatMap(([x0, y0, x1, y1]) => [x1, y0, x0, y1]);
-    await checkOp(gpu, (buffers) => {
-      const y = buffers.output(shape);
-      const operand = { ref: buffers.bytes(picture.data), width: 37, height: 23 };
-      const calls = resizeRectangles(operand, buffers.bytes(Uint32Array.from(swapped)), y, normal);
-      return {
-        calls,
-        outputs: [{ name: 'mirrored', shape, expected, magnitude: expected.map(() => 2), operand: y }],
-      };
-    });
-  });
-
   it('a part of a level is that part of the whole level', async () => {
     const gpu = await sharedGpu();
     const part: ResizePart = { height: 17, width: 29, top: 4, left: 6 };
@@ -125,8 +103,8 @@ describe('warp', () => {
     await checkOp(gpu, (buffers) => {
       const y = buffers.output(shape);
       const operand = { ref: buffers.bytes(picture.data), width: 31, height: 27 };
-      const table = Float32Array.from(maps.flatMap((m) => [...m, 0, 0]));
-      const calls = warpFaces(operand, buffers.bytes(table), y, { ...normal, order, mirror, samples });
+      const table = Float32Array.from(maps.flatMap((m) => [...m, samples ?? 0, 0]));
+      const calls = warpFaces(operand, buffers.bytes(table), y, { ...normal, order, mirror });
       // Coordinates of up to 40 pixels carry f32's rounding into values that change by up to 255 a pixel.
       return {
         calls,

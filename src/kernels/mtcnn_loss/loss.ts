@@ -3,10 +3,11 @@
  *
  *   c_i = −log softmax(logits_i)[face_i]     where the sample is for classification
  *   b_i = |box_i − box target_i|²            where it has a box
- *   p_i = |points_i − points target_i|²      where it has points
+ *   p_i = Σ h(points_i − points target_i)    where it has points; h(d) = d² up to β, β·(2|d| − β) beyond
  *   L   = wc·mean over the hardest c_i + wb·mean b_i + wp·mean p_i
  *
- * Hardest: the ⌈keep·n⌉ largest of the n class losses of the batch, of equal ones the first. Only they have a gradient
+ * The paper's points are squared throughout; with β (Huber's loss) the few that are far off (profiles, wrong labels) do not
+ * outweigh the rest, and what is asked for is the mean distance, not the mean square. Hardest: the ⌈keep·n⌉ largest of the n class losses of the batch, of equal ones the first. Only they have a gradient
  * (online hard sample mining). A mean over no sample is 0.
  *
  * logits [N, 2] (background, face), boxes [N, 4], points [N, 10] (a map [N, 1, 1, C] will do), tasks array<u32> of the
@@ -44,6 +45,12 @@ const tasks = <B>(ref: B) => ({ name: 'tasks', ref, element: 'u32', write: false
 const SQUARED = `
 fn squared(d: vec4<f32>) -> f32 { return dot(d, d); }`;
 
+const HUBER = `
+fn huber(d: vec4<f32>) -> f32 {
+  let near = min(abs(d), vec4<f32>(params.beta));
+  return dot(near, 2.0 * abs(d) - near);
+}`;
+
 export function mtcnnLoss<B>(
   c: MtcnnLossCall<B>,
   o: MtcnnLossOptions,
@@ -54,7 +61,7 @@ export function mtcnnLoss<B>(
   return [
     {
       label: 'mtcnnLoss.rows',
-      uniforms: { count: u32(count) },
+      uniforms: { count: u32(count), beta: f32(o.pointsBeta) },
       buffers: [
         read('logits', c.logits),
         read('box', c.box),
@@ -63,7 +70,7 @@ export function mtcnnLoss<B>(
         tasks(c.tasks),
         write('rows', rows),
       ],
-      body: `${SQUARED}
+      body: `${SQUARED}${hasPoints ? HUBER : ''}
 ${eachItem(SIZE)}
   let task = tasks[i];
   let logits = load_logits(i);
@@ -72,7 +79,7 @@ ${eachItem(SIZE)}
   let d = select(logits.y - logits.x, logits.x - logits.y, face);
   let lost = max(d, 0.0) + log(1.0 + exp(-abs(d)));
   var points_lost = 0.0;
-${hasPoints ? '  for (var q = 0u; q < 3u; q++) { points_lost += squared(load_points(3u * i + q) - load_points_target(3u * i + q)); }' : ''}
+${hasPoints ? '  for (var q = 0u; q < 3u; q++) { points_lost += huber(load_points(3u * i + q) - load_points_target(3u * i + q)); }' : ''}
   let all = vec4<f32>(lost, squared(load_box(i) - load_box_target(i)), points_lost, select(0.0, 1.0, d < 0.0));
   let has = vec4<u32>(task) & vec4<u32>(${TASK.classify}u, ${TASK.box}u, ${TASK.points}u, ${TASK.classify}u);
   store_rows(i, select(vec4<f32>(0.0), all, has != vec4<u32>(0u)));
@@ -137,13 +144,15 @@ export interface MtcnnLossGradients<B> {
 }
 
 /**
- *   dlogits_i = share·(softmax(logits_i) − onehot)·dL     dbox_i, dpoints_i = share·2·(value − target)·dL
+ *   dlogits_i = share·(softmax(logits_i) − onehot)·dL     dbox_i = share·2·(value − target)·dL
+ *   dpoints_i = share·2·clamp(value − target, −β, β)·dL
  *
  * @param shares as the forward pass left them.
  * @param dLoss [1].
  */
 export function mtcnnLossBackward<B>(
   c: MtcnnLossCall<B>,
+  o: MtcnnLossOptions,
   shares: Operand<B>,
   dLoss: Operand<B>,
   d: MtcnnLossGradients<B>,
@@ -179,7 +188,7 @@ export function mtcnnLossBackward<B>(
   if (c.points && c.pointsTarget && d.points)
     calls.push({
       label: 'mtcnnLoss.backward.points',
-      uniforms: { count: u32(quadsOf(c.points.shape)) },
+      uniforms: { count: u32(quadsOf(c.points.shape)), beta: f32(o.pointsBeta) },
       buffers: [
         read('points', c.points),
         read('points_target', c.pointsTarget),
@@ -189,7 +198,8 @@ export function mtcnnLossBackward<B>(
       ],
       body: `${eachItem(SIZE)}
   let share = load_shares(i / 3u).z * load_d_loss(0u).x;
-  store_d_points(i, 2.0 * share * (load_points(i) - load_points_target(i)));
+  let beta = vec4<f32>(params.beta);
+  store_d_points(i, 2.0 * share * clamp(load_points(i) - load_points_target(i), -beta, beta));
 }`,
       workgroups: grid(quadsOf(c.points.shape), SIZE),
       flops: quadsOf(c.points.shape) * 12,

@@ -24,6 +24,10 @@ export function mtcnnLossReference(
   const has = (i: number, bit: number) => (tasks[i] & bit) !== 0;
   const squared = (x: ArrayLike<number>, t: ArrayLike<number>, i: number, c: number) =>
     Array.from({ length: c }, (_, k) => (x[c * i + k] - t[c * i + k]) ** 2).reduce((a, b) => a + b, 0);
+  const huber = (i: number) =>
+    Array.from({ length: 10 }, (_, k) => Math.abs(points[10 * i + k] - pointsTarget[10 * i + k]))
+      .map((v) => (v < o.pointsBeta ? v * v : o.pointsBeta * (2 * v - o.pointsBeta)))
+      .reduce((a, b) => a + b, 0);
   const d = Array.from(
     { length: n },
     (_, i) => (logits[2 * i] - logits[2 * i + 1]) * (has(i, TASK.face) ? 1 : -1),
@@ -33,7 +37,7 @@ export function mtcnnLossReference(
   for (let i = 0; i < n; i++) {
     if (has(i, TASK.classify)) rows.set([Math.log1p(Math.exp(-Math.abs(d[i]))) + Math.max(0, d[i])], 4 * i);
     if (has(i, TASK.box)) rows[4 * i + 1] = squared(box, boxTarget, i, 4);
-    if (has(i, TASK.points) && points.length > 0) rows[4 * i + 2] = squared(points, pointsTarget, i, 10);
+    if (has(i, TASK.points) && points.length > 0) rows[4 * i + 2] = huber(i);
     if (has(i, TASK.classify)) rows[4 * i + 3] = d[i] < 0 ? 1 : 0;
   }
   const all = Array.from({ length: n }, (_, i) => i);
@@ -55,8 +59,11 @@ export function mtcnnLossReference(
     2,
     points.length > 0 ? o.pointsWeight : 0,
   );
-  const gradient = (x: ArrayLike<number>, t: ArrayLike<number>, c: number, k: number) =>
-    Float64Array.from(x, (v, i) => 2 * shares[4 * Math.floor(i / c) + k] * (v - t[i]));
+  const gradient = (x: ArrayLike<number>, t: ArrayLike<number>, c: number, k: number, most = Infinity) =>
+    Float64Array.from(
+      x,
+      (v, i) => 2 * shares[4 * Math.floor(i / c) + k] * Math.max(-most, Math.min(most, v - t[i])),
+    );
   return {
     loss: rows.reduce((sum, v, i) => sum + v * shares[i], 0),
     logits: Float64Array.from(logits, (_, i) => {
@@ -66,7 +73,7 @@ export function mtcnnLossReference(
       return shares[4 * row] * (i & 1 ? off : -off);
     }),
     box: gradient(box, boxTarget, 4, 1),
-    points: gradient(points, pointsTarget, 10, 2),
+    points: gradient(points, pointsTarget, 10, 2, o.pointsBeta),
     rows,
     shares,
   };

@@ -6,6 +6,8 @@ export interface MtcnnLossOptions {
   classWeight: number;
   boxWeight: number;
   pointsWeight: number;
+  /** From how far off on (fractions of the window) a coordinate of a point counts in proportion, not squared. */
+  pointsBeta: number;
   /** In (0, 1]; 0.7 in the paper. */
   keep: number;
 }

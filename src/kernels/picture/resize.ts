@@ -8,8 +8,7 @@
  * then a bin is one or two pixels). One invocation an output pixel.
  *
  * A picture is one u32 a pixel, R in the lowest byte, row by row. Rectangles are vec4<u32>: x0, y0, x1, y1 with
- * x1, y1 exclusive, inside the picture and not empty. Where x0 and x1 are swapped the result is the mirror image.
- * `part` computes only a rectangle of the resized picture,
+ * x1, y1 exclusive, inside the picture and not empty. `part` computes only a rectangle of the resized picture,
  * so that a level too large for one buffer can be made in tiles.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
@@ -71,14 +70,12 @@ export function resizeRectangles<B>(
   let n = i / (params.out_h * params.out_w);
   let r = rectangles[n];
   let row = i / params.out_w % params.out_h + params.top;
-  var column = i % params.out_w + params.left;
-  let left = min(r.x, r.z);
-  if (left < r.x) { column = params.whole_w - 1u - column; }
-  let size = vec2<u32>(max(r.x, r.z) - left, r.w - r.y);
+  let column = i % params.out_w + params.left;
+  let size = r.zw - r.xy;
   let y0 = r.y + row * size.y / params.whole_h;
   let y1 = r.y + ((row + 1u) * size.y + params.whole_h - 1u) / params.whole_h;
-  let x0 = left + column * size.x / params.whole_w;
-  let x1 = left + ((column + 1u) * size.x + params.whole_w - 1u) / params.whole_w;
+  let x0 = r.x + column * size.x / params.whole_w;
+  let x1 = r.x + ((column + 1u) * size.x + params.whole_w - 1u) / params.whole_w;
   var sum = vec3<u32>(0u);
   for (var v = y0; v < y1; v++) {
     for (var u = x0; u < x1; u++) {

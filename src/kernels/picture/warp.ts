@@ -3,10 +3,9 @@
  *
  *   (u, v) = M·(x, y, 1)    y[n, y, x] = scale·(bilinear(picture, u, v) − mean)
  *
- * With `samples` k, the mean of k × k bilinear samples spread over the pixel: for outputs much smaller than what they show.
- *
- * M (eight f32 a face: a b c, d e f, two unused) maps output pixels to picture pixels; pixel centres are at
- * integers, as in OpenCV's warpAffine. With `mirror`, rows N … 2N−1 of the output are the same faces mirrored.
+ * M (eight f32 a face: a b c, d e f, k, one unused) maps output pixels to picture pixels; pixel centres are at
+ * integers, as in OpenCV's warpAffine. With k of 2 and more a pixel is the mean of k × k bilinear samples spread over it: for outputs much
+ * smaller than what they show. With `mirror`, rows N … 2N−1 of the output are the same faces mirrored.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { eachItem, grid, type Operand, quadsOf, write } from '../tensor.js';
@@ -27,7 +26,7 @@ export function warpFaces<B>(
   picture: PictureOperand<B>,
   maps: B,
   y: Operand<B>,
-  options: Normalisation & { order: ChannelOrder; mirror: boolean; samples?: number },
+  options: Normalisation & { order: ChannelOrder; mirror: boolean },
 ): KernelCall<B>[] {
   const [n, h, w] = y.shape;
   const count = quadsOf(y.shape);
@@ -43,7 +42,6 @@ export function warpFaces<B>(
         out_w: u32(w),
         mean: f32(options.mean),
         scale: f32(options.scale),
-        samples: u32(options.samples ?? 1),
       },
       buffers: [
         { name: 'picture', ref: picture.ref, element: 'u32', write: false },
@@ -71,13 +69,14 @@ ${eachItem(SIZE)}
   let y = f32(i / params.out_w % params.out_h);
   let m0 = maps[2u * face];
   let m1 = maps[2u * face + 1u];
+  let side = max(1u, u32(m1.z));
   var colour = vec3<f32>(0.0);
-  for (var s = 0u; s < params.samples * params.samples; s++) {
-    let sx = x + (f32(s % params.samples) + 0.5) / f32(params.samples) - 0.5;
-    let sy = y + (f32(s / params.samples) + 0.5) / f32(params.samples) - 0.5;
+  for (var s = 0u; s < side * side; s++) {
+    let sx = x + (f32(s % side) + 0.5) / f32(side) - 0.5;
+    let sy = y + (f32(s / side) + 0.5) / f32(side) - 0.5;
     colour += bilinear(m0.x * sx + m0.y * sy + m0.z, m0.w * sx + m1.x * sy + m1.y);
   }
-  colour /= f32(params.samples * params.samples);
+  colour /= f32(side * side);
   let value = (colour - params.mean) * params.scale;
   store_y(i, ${ORDER[options.order]});
 }`,

@@ -1,8 +1,8 @@
 /** Square windows of pictures as RGB bytes, size × size × 3, the way the cascade will see them. */
 import { type Box, pixelsOf } from '../../face/boxes.js';
+import type { TurnedWindow } from '../../face/view.js';
 import type { Picture } from '../../media/picture.js';
 import type { Random } from '../random.js';
-import type { Point } from './annotations.js';
 
 /**
  * The part of a window inside the picture, resized by area to fill the square: what the detector does with a box at the
@@ -37,14 +37,6 @@ export function cropWindow(p: Picture, window: Box, size: number, out: Uint8Arra
     }
   }
   return true;
-}
-
-/** A turned window: (u, v) in −½ … ½ of its square lies at centre + side·R(angle)·(u, v). */
-export interface TurnedWindow {
-  centre: Point;
-  side: number;
-  /** Radians, clockwise as seen. */
-  angle: number;
 }
 
 /** A turned window by bilinear samples, as many a pixel as it is reduced; beyond the border the border goes on. */
@@ -89,13 +81,6 @@ export function cropTurned(p: Picture, w: TurnedWindow, size: number, out: Uint8
   }
 }
 
-/** Where a point of the picture lies in a turned window, as fractions of its side from its top left corner. */
-export function inTurned([x, y]: Point, w: TurnedWindow): Point {
-  const [dx, dy] = [(x - w.centre[0]) / w.side, (y - w.centre[1]) / w.side];
-  const [cos, sin] = [Math.cos(w.angle), Math.sin(w.angle)];
-  return [0.5 + cos * dx + sin * dy, 0.5 - sin * dx + cos * dy];
-}
-
 /** Left and right swapped, in place. */
 export function mirrorPixels(pixels: Uint8Array, size: number): void {
   for (let y = 0; y < size; y++) {
@@ -111,18 +96,28 @@ export function mirrorPixels(pixels: Uint8Array, size: number): void {
   }
 }
 
-/** Brightness, contrast and saturation; now and then gray or blurred. In place. */
+/**
+ * Brightness, contrast and saturation, the colour of the light and the side that it comes from; now and then gray or blurred. In
+ * place.
+ */
 export function changeColours(pixels: Uint8Array, size: number, random: Random): void {
   if (random.chance(0.15)) soften(pixels, size);
   if (random.chance(0.4)) return;
   const saturation = random.chance(0.12) ? 0 : random.between(0.6, 1.4);
   const contrast = random.between(0.7, 1.3);
   const brightness = random.between(-30, 30);
-  for (let i = 0; i < pixels.length; i += 3) {
+  const isTinted = random.chance(0.4);
+  const gain = [0, 1, 2].map(() => (isTinted ? random.between(0.75, 1.25) : 1));
+  const isLit = random.chance(0.3);
+  const slope = [0, 1].map(() => (isLit ? random.between(-60, 60) / size : 0));
+  const middle = (size - 1) / 2;
+  for (let i = 0, at = 0; i < pixels.length; i += 3, at++) {
     const gray = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
-    for (let k = i; k < i + 3; k++) {
-      const v = (gray + (pixels[k] - gray) * saturation - 127.5) * contrast + 127.5 + brightness;
-      pixels[k] = v < 0 ? 0 : v > 255 ? 255 : v + 0.5;
+    const light =
+      brightness + slope[0] * ((at % size) - middle) + slope[1] * (Math.floor(at / size) - middle);
+    for (let k = 0; k < 3; k++) {
+      const v = ((gray + (pixels[i + k] - gray) * saturation - 127.5) * contrast + 127.5 + light) * gain[k];
+      pixels[i + k] = v < 0 ? 0 : v > 255 ? 255 : v + 0.5;
     }
   }
 }

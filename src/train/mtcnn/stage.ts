@@ -44,7 +44,7 @@ export interface StageHooks {
   init?: StateDict;
   /** From where to go on. */
   resume?: { step: number; buffers: Record<string, ArrayBuffer> };
-  /** Every `recordEvery` steps. Default 20. */
+  /** At the first step and every `recordEvery` steps. Default 20. */
   recordEvery?: number;
   onRecord?(record: StageRecord): void;
   /** Every `saveEvery` steps and before an abort is let through. */
@@ -89,7 +89,7 @@ export async function trainNet(
       step.setInput('boxTarget', batch.boxTarget);
       if (net === 'onet') step.setInput('pointsTarget', batch.pointsTarget);
       const now = learningRate({ ...schedule, warmup }, at);
-      const isRecord = (at + 1) % every === 0 || at + 1 === steps;
+      const isRecord = at === 0 || (at + 1) % every === 0 || at + 1 === steps;
       const running = step.run({ learningRate: now }, isRecord ? ['loss', 'rows'] : []);
       // The next batch is put together while the device works.
       const current = batch;

@@ -82,7 +82,7 @@ const options = (out: string): RecipeOptions => ({
   stages: {
     pnet: { batch: 64, steps: 120, rate: 5e-3 },
     rnet: { batch: 32, steps: 50, rate: 3e-3 },
-    onet: { batch: 16, steps: 45, rate: 2e-3 },
+    onet: { batch: 16, steps: 80, rate: 2e-3 },
   },
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { calibrate, cellBox, toSquare } from '../../../src/face/boxes.js';
+import { inTurned } from '../../../src/face/view.js';
 import type { Picture } from '../../../src/media/picture.js';
 import {
   type AnnotatedFace,
@@ -9,7 +10,7 @@ import {
   plausible,
 } from '../../../src/train/mtcnn/annotations.js';
 import { Batches } from '../../../src/train/mtcnn/batches.js';
-import { cropTurned, cropWindow, inTurned, mirrorPixels } from '../../../src/train/mtcnn/crop.js';
+import { cropTurned, cropWindow, mirrorPixels } from '../../../src/train/mtcnn/crop.js';
 import { Gatherer, QUOTA } from '../../../src/train/mtcnn/gather.js';
 import {
   LANDMARK,
@@ -186,7 +187,7 @@ describe('gathering', () => {
     expect(gather(1)).toEqual(got);
     expect(gather(2)).not.toEqual(got);
     const of = (bits: number) => got.filter((s) => (s.tasks & bits) === bits);
-    expect(of(POSITIVE)).toHaveLength(QUOTA.onet.positives);
+    expect(of(POSITIVE)).toHaveLength(QUOTA.onet.positives + QUOTA.onet.views);
     expect(of(NEGATIVE).length).toBeGreaterThan(8);
     for (const s of of(POSITIVE)) expect(Math.max(...s.box!.map(Math.abs))).toBeLessThan(0.4);
     for (const s of of(LANDMARK)) {

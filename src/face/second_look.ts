@@ -1,0 +1,86 @@
+/** O-Net's second look at faces: where their points are, from a square turned with each and from its mirror image. */
+import type { BufferRange, Gpu } from '../gpu/gpu.js';
+import { Program } from '../gpu/program.js';
+import type { Model } from '../graph/model.js';
+import { warpFaces } from '../kernels/picture/warp.js';
+import { unpad } from '../kernels/tensor.js';
+import { ONET_SIZE } from '../nets/mtcnn.js';
+import type { Points } from './align.js';
+import { MIRRORED_POINTS } from './boxes.js';
+import type { GpuPicture } from './gpu_picture.js';
+import { fromTurned, type TurnedWindow, viewOf } from './view.js';
+
+/** Faces a batch, each with its mirror image; a last part is filled up with empty work. */
+const BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+/** Bilinear samples a pixel and direction, at most. */
+const MOST_SAMPLES = 4;
+
+export class SecondLook {
+  readonly #maps: BufferRange;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly onet: Model,
+    private readonly normalisation: { mean: number; scale: number },
+  ) {
+    const size = BATCHES[BATCHES.length - 1] * 32;
+    this.#maps = { buffer: gpu.createStorage(size, 'second look'), offset: 0, size };
+  }
+
+  /** @param first five points a face, in pixels of the GPU's picture. */
+  async points(picture: GpuPicture, first: readonly Points[]): Promise<Points[]> {
+    const found: Points[] = [];
+    const largest = BATCHES[BATCHES.length - 1];
+    for (let at = 0; at < first.length; at += largest)
+      found.push(...(await this.batch(picture, first.slice(at, at + largest).map(viewOf))));
+    return found;
+  }
+
+  private async batch(picture: GpuPicture, views: readonly TurnedWindow[]): Promise<Points[]> {
+    const count = BATCHES.find((b) => b >= views.length)!;
+    const executable = await this.onet.at([2 * count, ONET_SIZE, ONET_SIZE, 3]);
+    const x = executable.inputs.get('x')!;
+    const output = executable.outputs.get('points')!;
+    const maps = new Float32Array(count * 8);
+    for (const [i, view] of views.entries()) maps.set(mapOf(view), i * 8);
+    this.gpu.write(this.#maps.buffer, 0, maps);
+    const warp = await Program.create(
+      this.gpu,
+      warpFaces(picture.operand, this.#maps, x, { ...this.normalisation, order: 'rgb', mirror: true }),
+    );
+    try {
+      const [bytes] = await this.gpu.runAndRead(
+        (encoder) => {
+          warp.record(encoder);
+          executable.record(encoder);
+        },
+        [output.ref],
+      );
+      const values = unpad(new Float32Array(bytes), output.shape);
+      return views.map((view, i) => {
+        const straight = values.subarray(10 * i, 10 * i + 10);
+        const mirrored = values.subarray(10 * (count + i), 10 * (count + i) + 10);
+        return MIRRORED_POINTS.map((m, k) =>
+          fromTurned([(straight[k] + 1 - mirrored[m]) / 2, (straight[5 + k] + mirrored[5 + m]) / 2], view),
+        );
+      });
+    } finally {
+      warp.destroy();
+    }
+  }
+
+  destroy(): void {
+    this.gpu.destroyBuffer(this.#maps.buffer);
+  }
+}
+
+/** From the middles of O-Net's pixels to those of the picture's, and how many samples a pixel takes. */
+function mapOf({ centre, side, angle }: TurnedWindow): number[] {
+  const [cos, sin] = [(Math.cos(angle) * side) / ONET_SIZE, (Math.sin(angle) * side) / ONET_SIZE];
+  const middle = (ONET_SIZE - 1) / 2;
+  return [
+    ...[cos, -sin, centre[0] - 0.5 - (cos - sin) * middle],
+    ...[sin, cos, centre[1] - 0.5 - (sin + cos) * middle],
+    Math.min(MOST_SAMPLES, Math.max(1, Math.ceil(side / ONET_SIZE))),
+  ];
+}
