@@ -60,7 +60,7 @@ export function define(command: Command): void {
     .option('--rate <n>', 'highest learning rate (default: a number for each net)', numberIn(1e-7, 1))
     .option(
       '--points-weight <n>',
-      "weight of the five points in O-Net's loss, where a face is 1 (default: 12)",
+      "weight of the five points in O-Net's loss, where a face is 1 (default: 16)",
       numberIn(0, 1000),
     )
     .option('--min-face <px>', 'smallest face that validation looks for', integerIn(12, 1000), 20)

@@ -16,7 +16,7 @@ export interface Samples {
 export const SHARES: Record<MtcnnNet, readonly number[]> = {
   pnet: [3, 1, 1],
   rnet: [2, 2, 1],
-  onet: [2, 4, 1],
+  onet: [3, 4, 1],
 };
 
 export interface SampleBatch {
