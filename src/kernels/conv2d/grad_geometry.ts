@@ -37,6 +37,18 @@ fn source(shift: u32, k: u32) -> u32 {
   return u32((i32(shift) - i32(k * params.dilation)) / i32(params.stride));
 }`;
 
+/**
+ * The first tap of the class whose output lies inside the map. Outputs go down from tap to tap, so that the first
+ * below zero, a large number, ends the loop: a filter as large as its map costs one tap a pixel, not all of them.
+ */
+export const REACHING = `
+fn reaching_tap(shift: u32, place: u32, taps: u32, outputs: u32) -> u32 {
+  let k = first_tap(shift, taps);
+  let over = i32(place + source(shift, k)) - i32(outputs) + 1;
+  let drop = i32(params.dilation * params.tap_step / params.stride);
+  return k + select(0u, u32(over + drop - 1) / u32(drop) * params.tap_step, over > 0);
+}`;
+
 /** Each operand once. */
 export function gradInputBytes<B>(call: GradInputCall<B>, weightBytes: number): number {
   const { dy, dx } = call;

@@ -10,8 +10,8 @@
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, eachItem, grid, quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
-import { CLASSES, gradInputBytes, gradInputUniforms } from './grad_geometry.js';
-import { classGrid, eachClassPixel, eachTap, REACHING } from './grad_input_direct.js';
+import { CLASSES, gradInputBytes, gradInputUniforms, REACHING } from './grad_geometry.js';
+import { classGrid, eachClassPixel, eachTap } from './grad_input_direct.js';
 import type { GradInputCall } from './grad_types.js';
 import { range } from './subgroup.js';
 

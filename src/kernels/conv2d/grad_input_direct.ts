@@ -6,7 +6,7 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { grid, quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
-import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
+import { CLASSES, gradInputBytes, gradInputUniforms, largestClass, REACHING } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
 
 const SIZE = 64;
@@ -51,18 +51,6 @@ export const eachTap = (body: string): string => `
 ${body}
     }
   }`;
-
-/**
- * The first tap of the class whose output lies inside the map. Outputs go down from tap to tap, so that the first
- * below zero, a large number, ends the loop: a filter as large as its map costs one tap a pixel, not all of them.
- */
-export const REACHING = `
-fn reaching_tap(shift: u32, place: u32, taps: u32, outputs: u32) -> u32 {
-  let k = first_tap(shift, taps);
-  let over = i32(place + source(shift, k)) - i32(outputs) + 1;
-  let drop = i32(params.dilation * params.tap_step / params.stride);
-  return k + select(0u, u32(over + drop - 1) / u32(drop) * params.tap_step, over > 0);
-}`;
 
 export function gradInputDirect<B>(call: GradInputCall<B>): KernelCall<B>[] {
   const s = call.shape;

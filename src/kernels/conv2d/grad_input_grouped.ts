@@ -5,8 +5,8 @@
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { quads, read, write } from '../tensor.js';
 import { convFlops } from './geometry.js';
-import { CLASSES, gradInputBytes, gradInputUniforms } from './grad_geometry.js';
-import { classGrid, eachClassPixel, eachTap, REACHING } from './grad_input_direct.js';
+import { CLASSES, gradInputBytes, gradInputUniforms, REACHING } from './grad_geometry.js';
+import { classGrid, eachClassPixel, eachTap } from './grad_input_direct.js';
 import type { GradInputCall } from './grad_types.js';
 
 export function gradInputGrouped<B>(call: GradInputCall<B>): KernelCall<B>[] {
