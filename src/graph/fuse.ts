@@ -1,12 +1,15 @@
+import { isPooled } from '../kernels/conv2d/pooled.js';
 import { Graph, type Node, type Tensor } from './graph.js';
+import { convolutionShape } from './lowering.js';
 import type { ParameterValue, ParameterValues } from './parameters.js';
+import type { OpAttributes } from './shapes.js';
 import { soleUsers } from './users.js';
 
 /**
  * Inference only: folds batch norm into the convolution or dense layer before it, or where there is none (after an
  * addition) makes it an affine map of the input of the 3×3 convolution after it, and moves bias, PReLU or ReLU and
- * one residual addition into the epilogue, y = activation(conv(x·s + t, w) + b) + residual. Saves one read and one
- * write of the map for each op that disappears.
+ * one residual addition into the epilogue, y = activation(conv(x·s + t, w) + b) + residual, or a first layer's max
+ * pooling. Saves one read and one write of the map for each op that disappears.
  *
  * @returns the new graph and the folded weights, computed when first asked for.
  */
@@ -56,6 +59,8 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       next = soleUser(last.id);
     } else slope = ones(graph, node.shape[node.shape.length - 1], derivations);
     let residual: Tensor | undefined;
+    const pool = node.op === 'conv2d' && next?.op === 'maxPool' ? poolOf(source, node, next) : undefined;
+    if (pool) absorb(next!);
     if (next?.op === 'add') {
       // The other operand must exist by now: the convolution takes the place where the sum stood only if so.
       const other = next.inputs[0] === last.id ? next.inputs[1] : next.inputs[0];
@@ -85,6 +90,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       activation,
       hasResidual: Boolean(residual),
       hasInputAffine,
+      pool,
     };
     mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
   }
@@ -136,6 +142,14 @@ function ones(graph: Graph, length: number, derivations: Map<string, () => Param
 /** Only worth it where some kernel does it in passing: see conv2d/winograd.ts. */
 const takesInputAffine = ([, , kh, kw]: readonly number[], a: Node['attributes']): boolean =>
   kh === 3 && kw === 3 && a.stride === 1 && a.dilation === 1 && a.groups === 1;
+
+/** The max pooling after a convolution, where some kernel does it in passing: see conv2d/pooled.ts. */
+function poolOf(source: Graph, conv: Node, next: Node): OpAttributes['pool'] {
+  const [x, w] = conv.inputs.map((id) => source.node(id).shape);
+  const { kernel, stride, padding, ceil } = next.attributes as Required<OpAttributes>;
+  const shape = convolutionShape(x, w, conv.shape, conv.attributes);
+  return padding === 0 && isPooled(shape, { kernel, stride }) ? { kernel, stride, ceil } : undefined;
+}
 
 /** Names of a batch norm's scale γ/σ and shift β − μ·γ/σ. */
 function affineOf(

@@ -9,13 +9,14 @@ import { avgPool, globalAvgPool, maxPool } from '../kernels/pool/forward.js';
 import { softmax } from '../kernels/softmax/forward.js';
 import type { Node } from './graph.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
+import { convolved } from './shapes.js';
 
 /** A step that runs for hours takes the tile that is fastest once compiled; the planner's choice counts compiling in. */
 function planFor<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
   const { fixedWeights } = ctx;
   // Features and logits of a training step stay f32.
   const precision = node.op === 'dense' && !fixedWeights ? 'f32' : ctx.precision;
-  const plan = planConv2d(shape, ctx.traits, { precision, fixedWeights });
+  const plan = planConv2d(shape, ctx.traits, { precision, fixedWeights, pool: node.attributes.pool });
   const pixels = shape.batch * shape.outHeight * shape.outWidth;
   if (fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
   return pixels < 64 * plan.tile.lanes ? plan : { ...plan, tile: { ...plan.tile, blocks: 4 } };
@@ -42,15 +43,23 @@ function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): K
     }
   }
   const weight = ctx.parameter(inputs[1], plan.packing);
-  const y = ctx.operand(node.id);
+  let y = ctx.operand(node.id);
+  const after: KernelCall<R>[] = [];
+  const pool = plan.variant === 'pooled' ? a.pool : undefined;
+  if (a.pool && !pool) {
+    const map = ctx.temporary([shape.batch, shape.outHeight, shape.outWidth, shape.outChannels], y.dtype);
+    after.push(...maxPool(map, y, { ...a.pool, padding: 0 }));
+    y = map;
+  }
   const { temporary } = ctx;
-  const call = { shape, x, weight, bias, slope, activation, residual, inputAffine, y, temporary };
-  return [...before, ...conv2dForward(call, plan, ctx.traits)];
+  const call = { shape, x, weight, bias, slope, activation, residual, inputAffine, pool, y, temporary };
+  return [...before, ...conv2dForward(call, plan, ctx.traits), ...after];
 }
 
 const conv2d: Lowering = (node, ctx) => {
   const [x, w] = node.inputs.map((id) => ctx.node(id).shape);
-  return convolution(node, convolutionShape(x, w, node.shape, node.attributes), ctx);
+  const y = convolved(x, w, node.attributes);
+  return convolution(node, convolutionShape(x, w, y, node.attributes), ctx);
 };
 
 const dense: Lowering = (node, ctx) => {

@@ -1,4 +1,5 @@
 import { WfrError } from '../gpu/errors.js';
+import type { ConvPool } from '../kernels/conv2d/types.js';
 import type { Margin } from '../kernels/margin_loss/margin.js';
 import type { MtcnnLossOptions } from '../kernels/mtcnn_loss/tasks.js';
 import type { FlattenedMap, FlattenOrder, ParameterLayout } from '../kernels/packing.js';
@@ -48,6 +49,8 @@ export interface OpAttributes {
   hasResidual?: boolean;
   /** conv2d: x·scale + shift before it, padding staying zero; the two vectors come last in `inputs`. */
   hasInputAffine?: boolean;
+  /** conv2d: max pooling (ceil mode or not) of its activated output. */
+  pool?: ConvPool & { ceil: boolean };
 }
 
 type Shape = readonly number[];
@@ -104,25 +107,28 @@ const pool: Rule = ([x], a, fail) => {
   return out;
 };
 
+/** What a convolution gives, before pooling where that is fused into it. */
+export const convolved = ([n, h, w]: Shape, [o, , kh, kw]: Shape, a: OpAttributes): Shape => [
+  n,
+  convSize(h, kh, a.stride!, a.padding!, a.dilation!),
+  convSize(w, kw, a.stride!, a.padding!, a.dilation!),
+  o,
+];
+
 const conv2d: Rule = ([x, w, bias], a, fail) => {
   if (x.length !== 4 || w.length !== 4)
     fail(`convolution needs a map [N,H,W,C] and a filter [O,I,kh,kw], got [${x}] and [${w}]`);
-  const [n, h, width, c] = x;
+  const [, h, width, c] = x;
   const [o, i, kh, kw] = w;
   const groups = a.groups!;
   if (c % groups || o % groups || i !== c / groups)
     fail(`filter [${w}] in ${groups} group(s) does not fit ${c} channels`);
   if (bias && a.hasBias && (bias.length !== 1 || bias[0] !== o))
     fail(`bias [${bias}] does not fit ${o} filters`);
-  const out = [
-    n,
-    convSize(h, kh, a.stride!, a.padding!, a.dilation!),
-    convSize(width, kw, a.stride!, a.padding!, a.dilation!),
-    o,
-  ];
+  const out = convolved(x, w, a);
   if (out.some((v) => v < 1))
     fail(`a ${kh}×${kw} filter does not fit a ${h}×${width} map with padding ${a.padding}`);
-  return out;
+  return a.pool ? pool([out], { ...a.pool, padding: 0 }, fail) : out;
 };
 
 const dense: Rule = ([x, w], _, fail) => {

@@ -5,6 +5,7 @@ import { fuse } from '../../src/graph/fuse.js';
 import { Graph, type Tensor } from '../../src/graph/graph.js';
 import { Model } from '../../src/graph/model.js';
 import { ParameterStore, type ParameterValue } from '../../src/graph/parameters.js';
+import { sharedGpu } from '../check_op.js';
 import { evaluate } from './evaluate.js';
 
 let gpu: Gpu;
@@ -105,6 +106,33 @@ describe('compile', () => {
       const { y: got } = await exe.run({ x: input });
       const worst = Math.max(...expected.map((v, i) => Math.abs(v - got[i])));
       expect(worst, precision).toBeLessThan(scale * (precision === 'f32' ? 2e-6 : 2e-3));
+      exe.destroy();
+      store.destroy();
+    }
+  });
+
+  it.each([
+    [2, true],
+    [3, true],
+    [3, false],
+  ])('agrees for a first layer with PReLU and pooling %i/2, on any device', async (kernel, ceil) => {
+    const g = new Graph('first');
+    const x = g.input('x', [2, 13, 10, 3]);
+    const conv = g.conv2d(x, g.parameter('c.weight', [6, 3, 3, 3], 'conv'), {
+      bias: g.parameter('c.bias', [6], 'vector'),
+    });
+    g.output('y', g.maxPool(g.prelu(conv, g.parameter('p', [6], 'vector')), { kernel, stride: 2, ceil }));
+    const values = fill(g);
+    const ops = fuse(g, values).graph.nodes.map((n) => n.op);
+    expect(ops.filter((op) => op !== 'parameter')).toEqual(['input', 'conv2d']);
+    const input = signal(2 * 13 * 10 * 3);
+    const expected = evaluate(g, { x: input }, values).y;
+    for (const device of [gpu, await sharedGpu({ minimal: true })]) {
+      const store = new ParameterStore(device, values);
+      const exe = await compile(device, g, store, values);
+      const { y } = await exe.run({ x: input });
+      expect(y.length).toBe(expected.length);
+      expect(Math.max(...expected.map((v, i) => Math.abs(v - y[i])))).toBeLessThan(2e-5);
       exe.destroy();
       store.destroy();
     }

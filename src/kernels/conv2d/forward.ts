@@ -3,6 +3,7 @@ import type { DeviceTraits } from '../../gpu/traits.js';
 import { conv2dDepthwise, conv2dDepthwiseStrip, type DepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
+import { conv2dPooled, type PooledTile } from './pooled.js';
 import { conv2dSubgroup } from './subgroup.js';
 import { conv2dTiled } from './tiled.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
@@ -21,6 +22,8 @@ export function conv2dForward<B>(
         : conv2dDepthwise(call, plan.tile.run);
     case 'grouped':
       return conv2dGrouped(call);
+    case 'pooled':
+      return conv2dPooled(call, plan.tile as unknown as PooledTile);
     case 'subgroup':
       return conv2dSubgroup(call, plan);
     case 'winograd':

@@ -2,8 +2,9 @@ import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
 import { isPointwise } from './geometry.js';
+import { isPooled } from './pooled.js';
 import { fillsTile } from './tiled.js';
-import type { Conv2dPlan, Conv2dShape } from './types.js';
+import type { Conv2dPlan, Conv2dShape, ConvPool } from './types.js';
 import { isWinograd } from './winograd.js';
 
 export interface PlanOptions {
@@ -11,6 +12,8 @@ export interface PlanOptions {
   precision?: FloatType;
   /** Weights never change, so that they may be transformed when they are packed (inference). Default false. */
   fixedWeights?: boolean;
+  /** Max pooling that follows: done in passing where the plan is `pooled`. */
+  pool?: ConvPool;
 }
 
 /** Bytes of Winograd's intermediates at a time: what a processor's outer cache holds beside the weights. */
@@ -33,6 +36,8 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
     return { variant: 'grouped', packing: 'f32', tile: {} };
   }
   if (hasFixedSubgroups(traits)) {
+    if (options.pool && isPooled(s, options.pool))
+      return { variant: 'pooled', packing: 'f32', tile: pooledTile(s, options.pool, traits) };
     const half = options.precision === 'f16';
     if (options.fixedWeights && winogradPays(s)) {
       const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
@@ -55,6 +60,17 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
   const pixels = s.batch * s.outHeight * s.outWidth;
   const tiled = traits.kind === 'gpu' && fillsTile(pixels, s.outChannels);
   return { variant: tiled ? 'tiled' : 'direct', packing: 'f32', tile: {} };
+}
+
+/** Strips as long as leave each core a few subgroups of them: windows of three compute a row more for each strip. */
+function pooledTile(s: Conv2dShape, pool: ConvPool, traits: DeviceTraits) {
+  const [height, width] = [s.outHeight, s.outWidth].map((n) => ceilDiv(n - pool.kernel, 2) + 1);
+  const strips = ceilDiv(8 * traits.subgroupSize, s.batch * ceilDiv(width, 2));
+  return {
+    lanes: traits.subgroupSize,
+    size: traits.subgroupSize,
+    rows: ceilDiv(height, Math.min(strips, height)),
+  };
 }
 
 /** A strip for the 3×3 filters of the nets, else a run of outputs along a row. */

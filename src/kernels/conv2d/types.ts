@@ -21,6 +21,12 @@ export interface Conv2dShape {
 
 export type Activation = 'none' | 'relu' | 'prelu';
 
+/** Max pooling after a convolution, without padding; y's shape tells whether in ceil mode. */
+export interface ConvPool {
+  kernel: number;
+  stride: number;
+}
+
 /** y = activation(conv(x, weight) + bias) + residual, all [N, H, W, C] operands padded as in tensor.ts. */
 export interface Conv2dCall<B> {
   shape: Conv2dShape;
@@ -35,6 +41,8 @@ export interface Conv2dCall<B> {
   residual?: Operand<B>;
   /** x·scale + shift before the convolution, [Cp] f32 each; only where the plan is `winograd`. */
   inputAffine?: { scale: B; shift: B };
+  /** Maxima of the activated outputs over windows, y being the pooled map; only where the plan is `pooled`. */
+  pool?: ConvPool;
   y: Operand<B>;
   /** Scratch memory that lives for these calls only; `winograd` needs it. */
   temporary?: (shape: readonly number[], dtype: FloatType) => Operand<B>;
@@ -42,7 +50,7 @@ export interface Conv2dCall<B> {
 
 /** What the plan decided for a shape on a device. */
 export interface Conv2dPlan {
-  variant: 'direct' | 'depthwise' | 'grouped' | 'subgroup' | 'tiled' | 'winograd';
+  variant: 'direct' | 'depthwise' | 'grouped' | 'pooled' | 'subgroup' | 'tiled' | 'winograd';
   packing: Packing;
   /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
   tile: Readonly<Record<string, number>>;
