@@ -4,7 +4,7 @@ import { soleUsers } from './users.js';
 /**
  * Training: moves PReLU or ReLU and one residual addition into the pass that normalises, y = activation(x·scale +
  * shift) + residual, and so into batch norm's backward too: each op that disappears saves reading and writing a map
- * both ways. A PReLU before max pooling goes behind it (kernels/pool/max_training.ts). Run before `gradient`.
+ * both ways. A PReLU before max pooling becomes part of it. Run before `gradient`.
  */
 export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number, Tensor> } {
   const soleUser = soleUsers(source);
@@ -23,9 +23,9 @@ export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number,
     if (done.has(node.id)) continue;
     const pool = node.op === 'prelu' ? soleUser(node.id) : undefined;
     if (pool?.op === 'maxPool') {
-      const [x, slope] = node.inputs.map((id) => mapped.get(id)!);
-      const y = graph.add('maxPool', [x, slope], { ...pool.attributes, activation: 'prelu' }, pool.name);
-      mapped.set(pool.id, graph.add('prelu', [y, slope], node.attributes, node.name));
+      const inputs = node.inputs.map((id) => mapped.get(id)!);
+      const attributes = { ...pool.attributes, activation: 'prelu' as const };
+      mapped.set(pool.id, graph.add('maxPool', inputs, attributes, pool.name));
       done.add(pool.id);
       continue;
     }

@@ -30,12 +30,18 @@ const linear =
     const [x, w] = r.inputs;
     const { shape, layout, flatten } = { ...r.g.node(w), ...r.g.node(w).attributes };
     const a = node.attributes;
+    // Max pooling hands back the numbers it gets: they have the same sum over fewer places.
+    const before = r.g.node(r.dy.id);
+    const summed =
+      before.op === 'maxPoolBackward'
+        ? { id: before.inputs[1], shape: r.g.node(before.inputs[1]).shape }
+        : r.dy;
     return [
       r.needs(0) ? r.back(input, [r.dy, w], { ...a, shape: x.shape }) : undefined,
       r.needs(1)
         ? r.back(weight, [x, r.dy, w], { ...a, shape: [packedLength(shape, layout!, flatten)] })
         : undefined,
-      a.hasBias && r.needs(2) ? r.back('channelSum', [r.dy]) : undefined,
+      a.hasBias && r.needs(2) ? r.back('channelSum', [summed]) : undefined,
     ];
   };
 
@@ -79,10 +85,13 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     r.needs(1) ? r.back('mul', [r.dy, r.inputs[0]]) : undefined,
   ],
   scale: (node, r) => [r.back('scale', [r.dy], node.attributes)],
-  // x, slope?: which places are the greatest does not change with the slope a little.
+  // x, slope?: of a PReLU before it. Parts: 0, the places of the maxima; 1, x there.
   maxPool: (node, r) => {
     const places = r.g.part(r.y, 0, placesShape(r.y.shape));
-    return [r.back('maxPoolBackward', [places, r.dy], { ...node.attributes, shape: r.inputs[0].shape })];
+    const [x, slope] = r.inputs;
+    const dy = slope ? r.back('preluBackward', [r.g.part(r.y, 1, r.y.shape), r.dy, slope]) : r.dy;
+    const dx = r.back('maxPoolBackward', [places, dy], { ...node.attributes, shape: x.shape });
+    return [dx, slope && r.needs(1) ? r.g.part(dy, 0, slope.shape) : undefined];
   },
   avgPool: (node, r) => [r.back('avgPoolBackward', [r.dy], { ...node.attributes, shape: r.inputs[0].shape })],
   globalAvgPool: (_, r) => [r.back('globalAvgPoolBackward', [r.dy], { shape: r.inputs[0].shape })],

@@ -158,10 +158,13 @@ export const TRAINING_LOWERINGS = {
     maxPoolTraining(
       {
         x: c.operand(n.inputs[0]),
-        slope: n.attributes.activation === 'prelu' ? c.parameter(n.inputs[1], 'f32') : undefined,
         window: window(n),
         y: c.operand(n.id),
         places: c.part(n.id, 0, placesShape(n.shape)).ref,
+        prelu:
+          n.attributes.activation === 'prelu'
+            ? { slope: c.parameter(n.inputs[1], 'f32'), kept: c.part(n.id, 1, n.shape) }
+            : undefined,
       },
       c.traits,
     ),

@@ -43,7 +43,7 @@ export interface OpAttributes {
   fixed?: boolean;
   /** batchNormBackward: a gradient from elsewhere is added to dx. */
   hasExtra?: boolean;
-  /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. maxPool: by what it compares. */
+  /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. maxPool in training: before it. */
   activation?: 'none' | 'relu' | 'prelu';
   /** Fused `+ residual`, before the activation or (iResNet, MobileFaceNet: activation none) after it. */
   hasResidual?: boolean;

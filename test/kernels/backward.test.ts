@@ -426,10 +426,9 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
     const active = preluReference(x, slope);
     await checkOp(gpu, (buffers) => {
       const outs = [0, 1, 2, 3].map(() => buffers.output(shape, dtype));
-      const pooled = [0, 1, 2].map(() => buffers.output(out, dtype));
+      const pooled = [0, 1, 2, 3].map(() => buffers.output(out, dtype));
       const places = [0, 1].map(() => buffers.output(placesShape(out)).ref);
       const map = buffers.operand(x, shape, dtype);
-      const alpha = buffers.vector(slope);
       const vdy = buffers.operand(dy, out, dtype);
       const whole = (name: string, k: number, expected: Float64Array) => ({
         operand: outs[k],
@@ -451,8 +450,17 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
       return {
         calls: [
           ...maxPoolTraining({ x: map, window, y: pooled[0], places: places[0] }, gpu.traits),
-          ...maxPoolTraining({ x: map, slope: alpha, window, y: pooled[1], places: places[1] }, gpu.traits),
-          ...prelu(pooled[1], alpha, pooled[2]),
+          ...maxPoolTraining(
+            {
+              x: map,
+              window,
+              y: pooled[1],
+              places: places[1],
+              prelu: { slope: buffers.vector(slope), kept: pooled[2] },
+            },
+            gpu.traits,
+          ),
+          ...prelu(pooled[2], buffers.vector(slope), pooled[3]),
           ...maxPoolBackward({ dy: vdy, places: places[0], window, dx: outs[0] }, gpu.traits),
           ...maxPoolBackward({ dy: vdy, places: places[1], window, dx: outs[3] }, gpu.traits),
           ...avgPoolBackward(vdy, outs[1], window),
@@ -460,7 +468,8 @@ describe.each(STORAGES)('other backward kernels, stored as %s', (dtype) => {
         ],
         outputs: [
           most('max', 0, x),
-          most('max of PReLU', 2, active),
+          most('max of PReLU', 1, active),
+          most('PReLU of what was kept', 3, active),
           whole('through max', 0, poolBackwardReference(x, shape, dy, out, window, 'max')),
           whole('through max of PReLU', 3, poolBackwardReference(active, shape, dy, out, window, 'max')),
           whole('average', 1, poolBackwardReference(x, shape, dy, out, window, 'average')),

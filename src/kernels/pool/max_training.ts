@@ -3,9 +3,9 @@
  * backward pass only looks at those: neither reads the map before pooling again. Of equal values the first
  * place counts (rows first), as in PyTorch.
  *
- * With `slope` a PReLU that stood before the pooling comes after it: the window's place with the greatest PReLU is sought
- * and x itself is kept there, so that PReLU and its gradient have the pooled map to do instead of the whole one.
- * max(PReLU(x)) = PReLU(y) to the bit, negative slopes included.
+ * A PReLU before pooling is done on the way: values are compared by it, and x is kept only where the maxima are, which is all
+ * that the gradient of PReLU needs, on the pooled map instead of the whole one. (Slopes may be negative: the greatest x
+ * would not do.)
  *
  * Both walk down strips two columns wide (of windows, or of blocks of stride × stride inputs), so that a row is loaded once.
  */
@@ -84,74 +84,71 @@ const sizes = (map: readonly number[], pooled: readonly number[], w: PoolWindow)
 
 export interface MaxPoolTraining<B> {
   x: Operand<B>;
-  /** Slopes [Cp] of a PReLU by which values are compared. */
-  slope?: B;
   window: PoolWindow;
   y: Operand<B>;
   /** `placesShape`. */
   places: B;
+  /** PReLU before pooling: its slopes [Cp], and where x itself at those places goes, in the shape of y. */
+  prelu?: { slope: B; kept: Operand<B> };
 }
 
-/** y = x at the place of the window with the greatest x, or PReLU(x). */
+/** y = the greatest x of a window, or PReLU(x). */
 export function maxPoolTraining<B>(c: MaxPoolTraining<B>, traits: DeviceTraits): KernelCall<B>[] {
-  const { x, y, window: w } = c;
+  const { x, y, prelu, window: w } = c;
   const { kernel, stride } = w;
   if (kernel > 15) throw new Error(`maxPool: a window of ${kernel} has places that a byte cannot tell.`);
   const walk = strips(y.shape, y.shape[1], y.shape[2], traits);
   const columns = stride * (COLUMNS - 1) + kernel;
-  const prelu = c.slope !== undefined;
-  /** Takes a later value over the best so far, in `${to}`, if it is greater. */
-  const take = (to: string, key: string, value: string, place: string) =>
-    `{ let more = ${key} > k${to}; k${to} = select(k${to}, ${key}, more); ${
-      prelu ? `v${to} = select(v${to}, ${value}, more); ` : ''
-    }p${to} = select(p${to}, ${place}, more); }`;
-  const set = (to: string, key: string, value: string, place: string) =>
-    `k${to} = ${key}; ${prelu ? `v${to} = ${value}; ` : ''}p${to} = ${place};`;
-  const declare = (to: string) =>
-    `var k${to} = ${LOWEST}; ${prelu ? `var v${to} = ${LOWEST}; ` : ''}var p${to} = vec4<u32>(0u);`;
-  const body = `${walk.open}
-${prelu ? '  let alpha = slope[q];' : ''}
+  const greatest = (list: readonly string[]) => list.reduce((best, next) => `greater(${best}, ${next})`);
+  const last = kernel - 1;
+  const body = `// A value, what it is compared by, and its place.
+struct Best { key: vec4<f32>, value: vec4<f32>, place: vec4<u32> }
+fn greater(a: Best, b: Best) -> Best {
+  // Only a greater one takes over: the first of equal ones stays.
+  let more = b.key > a.key;
+  return Best(select(a.key, b.key, more), select(a.value, b.value, more), select(a.place, b.place, more));
+}
+fn later(a: Best, places: u32) -> Best { return Best(a.key, a.value, a.place + vec4<u32>(places)); }
+fn candidate(v: vec4<f32>, alpha: vec4<f32>, valid: bool, place: u32) -> Best {
+  let key = ${prelu ? 'select(alpha * v, v, v > vec4<f32>(0.0))' : 'v'};
+  return Best(select(${LOWEST}, key, valid), v, vec4<u32>(place));
+}
+${walk.open}
+  let alpha = ${prelu ? 'slope[q]' : 'vec4<f32>(0.0)'};
   // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
   let ix = left * ${stride}u - params.padding;
 ${lines(columns, (j) => `  let in${j} = ix + ${j}u < params.in_w;`)}
-  // The best of each of the last rows within a window's columns: key, value, place in the row.
-${lines(kernel, (r) => lines(COLUMNS, (o) => `  ${declare(`${r}_${o}`)}`))}
+  // The best of the last rows within the columns of each window.
+${lines(kernel, (r) => lines(COLUMNS, (o) => `  var r${r}_${o}: Best;`))}
   var to = ((n * params.out_h + top) * params.out_w + left) * params.channel_quads + q;
-  var wait = ${kernel - 1}u;
+  var wait = ${last}u;
   let turns = (rows - 1u) * ${stride}u + ${kernel}u;
   for (var turn = 0u; turn < turns; turn++) {
     let iy = top * ${stride}u + turn - params.padding;
     let inside = iy < params.in_h;
     let line = (n * params.in_h + iy) * params.in_w + ix;
-${lines(
-  columns,
-  (j) => `    let x${j} = load_x(select(0u, line + ${j}u, inside && in${j}) * params.channel_quads + q);
-    let key${j} = select(${LOWEST}, ${prelu ? `select(alpha * x${j}, x${j}, x${j} > vec4<f32>(0.0))` : `x${j}`}, inside && in${j});`,
-)}
+${lines(columns, (j) => `    let x${j} = load_x(select(0u, line + ${j}u, inside && in${j}) * params.channel_quads + q);`)}
 ${lines(COLUMNS, (o) => {
-  const last = `${kernel - 1}_${o}`;
-  const first = stride * o;
-  return `    ${range(kernel - 1)
-    .map((r) => set(`${r}_${o}`, `k${r + 1}_${o}`, `v${r + 1}_${o}`, `p${r + 1}_${o}`))
-    .join(' ')}
-    ${set(last, `key${first}`, `x${first}`, 'vec4<u32>(0u)')}
-${lines(kernel - 1, (k) => `    ${take(last, `key${first + k + 1}`, `x${first + k + 1}`, `vec4<u32>(${k + 1}u)`)}`)}`;
+  const candidates = range(kernel).map((k) => {
+    const j = stride * o + k;
+    return `candidate(x${j}, alpha, inside && in${j}, ${k}u)`;
+  });
+  return `${lines(last, (r) => `    r${r}_${o} = r${r + 1}_${o};`)}
+    r${last}_${o} = ${greatest(candidates)};`;
 })}
     if (wait > 0u) { wait--; continue; }
     wait = ${stride - 1}u;
 ${lines(COLUMNS, (o) => {
-  return `    {
-      ${declare('')} ${set('', `k0_${o}`, `v0_${o}`, `p0_${o}`)}
-${lines(kernel - 1, (r) => `      ${take('', `k${r + 1}_${o}`, `v${r + 1}_${o}`, `p${r + 1}_${o}${` + vec4<u32>(${(r + 1) * kernel}u)`}`)}`)}
-      if (left + ${o}u < params.out_w) {
-        let here = to + ${o}u * params.channel_quads;
-        store_y(here, ${prelu ? 'v' : 'k'});
-        places[here] = p.x | (p.y << 8u) | (p.z << 16u) | (p.w << 24u);
-      }
-    }`;
+  const rows = range(kernel).map((r) => `later(r${r}_${o}, ${r * kernel}u)`);
+  return `    if (left + ${o}u < params.out_w) { keep(${greatest(rows)}, to + ${o}u * params.channel_quads); }`;
 })}
     to += params.out_w * params.channel_quads;
   }
+}
+fn keep(best: Best, to: u32) {
+  store_y(to, best.key);
+  ${prelu ? 'store_kept(to, best.value);' : ''}
+  places[to] = best.place.x | (best.place.y << 8u) | (best.place.z << 16u) | (best.place.w << 24u);
 }`;
   return [
     {
@@ -159,7 +156,12 @@ ${lines(kernel - 1, (r) => `      ${take('', `k${r + 1}_${o}`, `v${r + 1}_${o}`,
       uniforms: { ...walk.uniforms, ...sizes(x.shape, y.shape, w) },
       buffers: [
         read('x', x),
-        ...(prelu ? [{ name: 'slope', ref: c.slope!, element: 'vec4<f32>', write: false }] : []),
+        ...(prelu
+          ? [
+              { name: 'slope', ref: prelu.slope, element: 'vec4<f32>', write: false },
+              write('kept', prelu.kept),
+            ]
+          : []),
         write('y', y),
         words(c.places, true),
       ],
