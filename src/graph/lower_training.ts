@@ -2,6 +2,7 @@ import { batchNormBackward } from '../kernels/batchnorm/backward.js';
 import { batchNormApply, batchNormStatistics, runningStatistics } from '../kernels/batchnorm/forward.js';
 import { conv2dGradInput } from '../kernels/conv2d/grad_input.js';
 import { conv2dGradWeight } from '../kernels/conv2d/grad_weight.js';
+import { pointwise, takesPointwise } from '../kernels/conv2d/pointwise.js';
 import { dropout } from '../kernels/dropout/dropout.js';
 import { activationBackward } from '../kernels/elementwise/backward.js';
 import { scale } from '../kernels/elementwise/forward.js';
@@ -17,6 +18,7 @@ import { maxPoolBackward, maxPoolTraining, placesShape } from '../kernels/pool/m
 import { channelSum } from '../kernels/reduce/channel_sum.js';
 import { softmaxBackward } from '../kernels/softmax/backward.js';
 import type { Node } from './graph.js';
+import { LOWERINGS } from './lower.js';
 import { LOSS_LOWERINGS } from './lower_losses.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 
@@ -50,6 +52,31 @@ const gradWeight =
       c.traits,
     );
 
+/** The forward pass of a net's own layers, but for 1×1 filters in f32 by the kernel that shares its text with their gradient. */
+const forward =
+  (
+    own: Lowering,
+    geometry: (node: Node, c: LowerContext<unknown>) => ReturnType<typeof denseShape>,
+  ): Lowering =>
+  (n, c) => {
+    const s = geometry(n, c as LowerContext<unknown>);
+    const halves = c.precision === 'f16' && n.op === 'conv2d';
+    const { activation = 'none', hasBias } = n.attributes;
+    if (halves || activation !== 'none' || !takesPointwise(s, s.outChannels, c.traits)) return own(n, c);
+    const rows = s.batch * s.outHeight * s.outWidth;
+    return pointwise(
+      {
+        label: 'conv2d.forward',
+        x: { ...c.operand(n.inputs[0]), shape: [rows, s.inChannels] },
+        weight: c.parameter(n.inputs[1], 'f32'),
+        turned: false,
+        bias: hasBias ? c.parameter(n.inputs[2], 'f32') : undefined,
+        y: { ...c.operand(n.id), shape: [rows, s.outChannels] },
+      },
+      c.traits,
+    );
+  };
+
 /** MTCNN's loss: logits, box, tasks, box target, points?, points target?, and in the backward pass two more. */
 function multiTask<R>(n: Node, c: LowerContext<R>): MtcnnLossCall<R> {
   const [logits, box, , boxTarget] = n.inputs.slice(0, 4).map((id) => c.operand(id));
@@ -62,6 +89,14 @@ function multiTask<R>(n: Node, c: LowerContext<R>): MtcnnLossCall<R> {
 /** The kernels of losses, of the forward pass in training and of the backward pass. */
 export const TRAINING_LOWERINGS = {
   ...LOSS_LOWERINGS,
+  conv2d: forward(LOWERINGS.conv2d, (n, c) => {
+    const [x, w] = n.inputs.map((id) => c.node(id).shape);
+    return convolutionShape(x, w, n.shape, n.attributes);
+  }),
+  dense: forward(LOWERINGS.dense, (n, c) => {
+    const [x, w] = n.inputs.map((id) => c.node(id).shape);
+    return denseShape(x, w);
+  }),
   batchNormStatistics: (n, c) => {
     const [x, weight, bias] = n.inputs;
     const channels = [n.shape[1]];

@@ -11,6 +11,7 @@ import {
   conv2dGradWeightReference,
 } from '../../src/kernels/conv2d/grad_reference.js';
 import { conv2dGradWeight } from '../../src/kernels/conv2d/grad_weight.js';
+import { pointwise, takesPointwise } from '../../src/kernels/conv2d/pointwise.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import type { Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { type ParameterLayout, pack, packIndices } from '../../src/kernels/packing.js';
@@ -47,6 +48,8 @@ const SHAPES: Conv2dShape[] = [
   shapeOf(5, 1, 1, 130, 10, k1),
   shapeOf(3, 7, 6, 10, 33, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
   shapeOf(17, 2, 3, 9, 20, { kernelHeight: 2, kernelWidth: 3, padding: 0 }),
+  // Pixels, channels in and out that do not fill the last tile of a 1×1 product.
+  shapeOf(3, 19, 17, 37, 41, k1),
 ];
 
 const DEPTHWISE_SHAPES: Conv2dShape[] = [
@@ -202,9 +205,47 @@ describe('gradients of conv2d', () => {
     }
     expect(found).toContain('input global');
     if (traits.kind === 'cpu' && traits.subgroups) {
+      expect(found).toContain('input pointwise');
       expect(found).toContain('input subgroup');
       expect(found).toContain('weight subgroup');
     }
+  });
+
+  it.each(STORAGES)('share a kernel with the 1×1 forward pass of a step, stored as %j', async (c) => {
+    const gpu = await sharedGpu();
+    const s = SHAPES[SHAPES.length - 1];
+    if (!takesPointwise(s, s.outChannels, gpu.traits)) return;
+    const [x, w, bias] = [
+      roundedTo(c.x, noise(size(xShapeOf(s)), 3)),
+      noise(size(wShapeOf(s)), 2),
+      noise(41, 5),
+    ];
+    const abs = (a: Float32Array) => a.map(Math.abs);
+    const rows = size(xShapeOf(s)) / s.inChannels;
+    await checkOp(gpu, (buffers) => {
+      const [plain, biased] = [buffers.output([rows, 41], c.dy), buffers.output([rows, 41], c.dy)];
+      const call = {
+        label: 'forward',
+        x: buffers.operand(x, [rows, s.inChannels], c.x),
+        weight: buffers.bytes(pack(w, wShapeOf(s), 'conv').data),
+        turned: false,
+      };
+      const output = (name: string, operand: typeof plain, b?: Float32Array) => ({
+        name,
+        operand,
+        shape: [rows, 41],
+        dtype: c.dy,
+        expected: conv2dReference(s, x, w, b),
+        magnitude: conv2dReference(s, abs(x), abs(w), b && abs(b)),
+      });
+      return {
+        calls: [
+          ...pointwise({ ...call, y: plain }, gpu.traits),
+          ...pointwise({ ...call, y: biased, bias: buffers.vector(bias) }, gpu.traits),
+        ],
+        outputs: [output('plain', plain), output('biased', biased, bias)],
+      };
+    });
   });
 
   it('gives the same bits twice', async () => {

@@ -23,6 +23,7 @@ import { gradInputSubgroup } from './grad_input_subgroup.js';
 import { gradInputTiled } from './grad_input_tiled.js';
 import { planGradInput } from './grad_plan.js';
 import type { GradInputCall } from './grad_types.js';
+import { pointwise } from './pointwise.js';
 import type { Conv2dShape } from './types.js';
 
 /** The dispatches of dx = dL/dx by the variant planned for the shape and the device. */
@@ -40,11 +41,20 @@ export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits)
       return gradInputGrouped(dense);
     case 'subgroup':
       return gradInputSubgroup(dense, plan.tile);
+    case 'pointwise':
+      return gradInputPointwise(dense, traits);
     case 'tiled':
       return gradInputTiled(dense);
     default:
       return gradInputDirect(dense);
   }
+}
+
+function gradInputPointwise<B>({ shape: s, dy, weight, dx }: GradInputCall<B>, traits: DeviceTraits) {
+  const pixels = s.batch * s.inHeight * s.inWidth;
+  const x = { ...dy, shape: [pixels, s.outChannels] };
+  const y = { ...dx, shape: [pixels, s.inChannels] };
+  return pointwise({ label: 'conv2d.grad_input', x, weight, turned: true, y }, traits);
 }
 
 /**

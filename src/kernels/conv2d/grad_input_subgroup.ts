@@ -5,13 +5,12 @@
  * channels: turned round in registers, they serve like the forward kernel's columns, so that no transposed copy
  * of the weights is ever made.
  *
- * Where a filter has more than one tap, the pictures of a batch are the innermost axis of the pixels: a tile then has one or
- * two places of the map, and taps that reach none of them are left out. Pixels near the border have few taps: with all nine
+ * The pictures of a batch are the innermost axis of the pixels: a tile then has one or two places of the map, and taps that reach none of them are left out. Pixels near the border have few taps: with all nine
  * for everybody O-Net's 3×3 layers without padding would cost 1.2 to 1.8 times their products.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, quads, read } from '../tensor.js';
-import { convFlops, isPointwise } from './geometry.js';
+import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass, REACHING } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
 import { laneElement, lines, multiplyAdd, range, type SubgroupTile, vec } from './subgroup.js';
@@ -25,7 +24,6 @@ export function gradInputSubgroup<B>(call: GradInputCall<B>, tile: SubgroupTile)
   const F = vec(width, 'f32');
   const channelTiles = ceilDiv(quads(s.inChannels) * 4, lanes * width);
   const pixelTiles = ceilDiv(largestClass(s), lanes * blocks);
-  const pointwise = isPointwise(s);
   const body = `
 ${DIVIDE}
 ${CLASSES}${REACHING}
@@ -45,20 +43,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let channel = min(wanted, per_row - 1u) * ${width}u;
 ${lines(blocks, (b) => `  let m${b} = min(first + ${b * lanes}u + lane, pixels - 1u);`)}
 ${lines(blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
-${pointwise ? pointwiseLoop(tile) : spatialLoop(tile)}
+${tapLoop(tile)}
   if (wanted >= per_row) { return; }
   for (var m = first; m < end; m += ${STORED}u) {
 ${lines(STORED, (i) => `    if (m + ${i}u < pixels) { store(place(m + ${i}u, rows, columns, cy, cx) * per_row + wanted, s${i}); }`)}
 ${lines(lanes * blocks - STORED, (i) => `    s${i} = s${i + STORED};`)}
   }
 }
-${pointwise ? 'fn place(m: u32, rows: u32, columns: u32, cy: u32, cx: u32) -> u32 { return m; }' : PLACES}
+${PLACES}
 fn store(i: u32, v: ${F}) {
 ${storeLane('dx', width, call.dx.dtype)}
 }`;
   return [
     {
-      label: `conv2d.grad_input.subgroup ${pointwise ? '1×1 ' : ''}${width}×${blocks}`,
+      label: `conv2d.grad_input.subgroup ${width}×${blocks}`,
       directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
       uniforms: gradInputUniforms(s),
       buffers: [
@@ -81,23 +79,8 @@ ${storeLane('dx', width, call.dx.dtype)}
   ];
 }
 
-/** One turn of the depth: a quad of output channels at `at`, the tap's weights of the lane's first channel, and at p0, p1, … */
-function depthStep({ lanes, width, blocks }: SubgroupTile, load: (b: number) => string): string {
+function tapLoop({ lanes, width, blocks }: SubgroupTile): string {
   const turned = (j: number) => `${vec(width, 'f32')}(${range(width).map((i) => `r${i}[${j}]`)})`;
-  return `      for (var c = 0u; c < params.out_q; c++) {
-${lines(width, (i) => `        let r${i} = weight[at + ${i}u * params.out_q + c];`)}
-${lines(4, (j) => `        let w${j} = ${turned(j)};`)}
-${lines(blocks, (b) => `        let x${b} = ${load(b)};`)}
-${multiplyAdd(lanes, width, blocks)}
-      }`;
-}
-
-const pointwiseLoop = (tile: SubgroupTile): string =>
-  `      let at = channel * params.out_q;
-${depthStep(tile, (b) => `load_dy(m${b} * params.out_q + c)`)}`;
-
-function spatialLoop(tile: SubgroupTile): string {
-  const { blocks } = tile;
   return `${lines(blocks, (b) => `  let at${b} = pixel(m${b}, rows, columns);`)}
   // Rows and columns that the tile's pixels are in, and from them the taps that reach any.
   let head = pixel(first, rows, columns);
@@ -117,7 +100,12 @@ ${lines(
       let p${b} = select(0u, ((at${b}.x * params.out_h + at${b}.y + oy) * params.out_w + at${b}.z + ox) * params.out_q, in${b});`,
 )}
       let at = ((ky * params.kernel_w + kx) * params.in_q * 4u + channel) * params.out_q;
-${depthStep(tile, (b) => `select(vec4<f32>(0.0), load_dy(p${b} + c), in${b})`)}
+      for (var c = 0u; c < params.out_q; c++) {
+${lines(width, (i) => `        let r${i} = weight[at + ${i}u * params.out_q + c];`)}
+${lines(4, (j) => `        let w${j} = ${turned(j)};`)}
+${lines(blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_dy(p${b} + c), in${b});`)}
+${multiplyAdd(lanes, width, blocks)}
+      }
     }
   }`;
 }

@@ -4,6 +4,7 @@ import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
 import { hasFixedSubgroups, isDepthwise, lanesOf } from './plan.js';
+import { takesPointwise } from './pointwise.js';
 import type { SubgroupTile } from './subgroup.js';
 import { fillsTile, TILE } from './tiled.js';
 import type { Conv2dShape } from './types.js';
@@ -12,7 +13,7 @@ export type GradInputPlan =
   | { variant: 'subgroup'; tile: SubgroupTile }
   | { variant: 'strip'; tile: StripTile }
   | { variant: 'global'; size: number }
-  | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' };
+  | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' | 'pointwise' };
 
 export interface SplitPlan {
   /** Partial gradients; 1 writes the gradient itself. */
@@ -48,6 +49,7 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
       variant: traits.kind === 'gpu' && fillsTile(largestClass(s), s.inChannels) ? 'tiled' : 'direct',
     };
   }
+  if (takesPointwise(s, s.inChannels, traits)) return { variant: 'pointwise' };
   const lanes = traits.subgroupSize;
   const width = quads(s.inChannels) * 4 <= lanes * 2 ? 2 : 4;
   const pixels = largestClass(s);

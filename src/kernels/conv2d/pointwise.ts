@@ -1,0 +1,115 @@
+/**
+ * 1×1 convolutions of a training step on software adapters, forward and input gradient: the plain product of subgroup.ts,
+ *
+ *   y[m, n] = Σ_k x[m, k] · w[k, n]        w: [K][N], or turned round [N][K] (input gradient: the same weights, not copied)
+ *
+ * by workgroups that go through several tiles, of one tile of pixels all channels first: its x is in the cache from then on
+ * and whole rows of y are written at about the same time, and a workgroup costs as much to begin as a quarter of a tile. The
+ * weights of a 1×1 layer stay in the outer cache.
+ */
+import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
+import type { DeviceTraits } from '../../gpu/traits.js';
+import { bytesPerQuad, ceilDiv, type Operand, quads, read, write } from '../tensor.js';
+import { isPointwise } from './geometry.js';
+import { hasFixedSubgroups } from './plan.js';
+import { lines, multiplyAdd, range, sumsArray } from './subgroup.js';
+import type { Conv2dShape } from './types.js';
+
+/** Pixels a lane: a step that runs for hours takes the tile that is fastest once compiled. */
+const BLOCKS = 4;
+
+/** Whether a product of `outputs` channels over the pixels of a layer is one for this kernel: 1×1, f32 weights, not small. */
+export const takesPointwise = (s: Conv2dShape, outputs: number, traits: DeviceTraits): boolean =>
+  hasFixedSubgroups(traits) &&
+  s.groups === 1 &&
+  isPointwise(s) &&
+  s.batch * s.outHeight * s.outWidth >= 64 * traits.subgroupSize &&
+  outputs > 2 * traits.subgroupSize;
+
+export interface PointwiseCall<B> {
+  label: string;
+  /** [pixels, K]. */
+  x: Operand<B>;
+  /** f32 [Kp][Np], or with `turned` [Np][Kp]. */
+  weight: B;
+  turned: boolean;
+  /** [Np] f32. */
+  bias?: B;
+  /** [pixels, N]. */
+  y: Operand<B>;
+}
+
+/** Tiles a workgroup takes in turn at most, and workgroups that keep a few cores busy. */
+const MOST_IN_TURN = 16;
+const LEAST_WORKGROUPS = 32;
+
+export function pointwise<B>(c: PointwiseCall<B>, traits: DeviceTraits): KernelCall<B>[] {
+  const lanes = traits.subgroupSize;
+  const [pixels, depth] = c.x.shape;
+  const columns = quads(c.y.shape[1]);
+  const tile = lanes * BLOCKS;
+  const channelTiles = ceilDiv(columns, lanes);
+  const tiles = ceilDiv(pixels, tile) * channelTiles;
+  const inTurn = Math.max(1, Math.min(MOST_IN_TURN, Math.floor(tiles / LEAST_WORKGROUPS)));
+  const workgroups = ceilDiv(tiles, inTurn);
+  const vector = (name: string, ref: B) => ({ name, ref, element: 'vec4<f32>', write: false });
+  const weights = c.turned
+    ? `${lines(4, (i) => `      let r${i} = weight[(column * 4u + ${i}u) * params.depth + k];`)}
+${lines(4, (j) => `      let w${j} = vec4<f32>(${range(4).map((i) => `r${i}[${j}]`)});`)}`
+    : lines(4, (j) => `      let w${j} = weight[(k * 4u + ${j}u) * params.columns + column];`);
+  const body = `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+  let begin = (group.x + group.y * 65535u) * params.in_turn;
+  for (var t = begin; t < min(begin + params.in_turn, params.tiles); t++) {
+    let row = t / params.channel_tiles;
+    let first = row * ${tile}u;
+    let wanted = (t - row * params.channel_tiles) * ${lanes}u + lane;
+    let column = min(wanted, params.columns - 1u);
+${lines(BLOCKS, (b) => `    let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u) * params.depth;`)}
+${lines(tile, (i) => `    var s${i} = vec4<f32>(0.0);`)}
+    for (var k = 0u; k < params.depth; k++) {
+${weights}
+${lines(BLOCKS, (b) => `      let x${b} = load_x(m${b} + k);`)}
+${multiplyAdd(lanes, 4, BLOCKS)}
+    }
+    // A lane without channels of its own goes on: it hands pixels to the others.
+    if (wanted < params.columns) {
+      ${c.bias === undefined ? '' : 'let bias_here = bias[column];'}
+${sumsArray(tile)}
+      var to = first * params.columns + column;
+      for (var m = first; m < min(first + ${tile}u, params.pixels); m++) {
+        store_y(to, sums[m - first]${c.bias === undefined ? '' : ' + bias_here'});
+        to += params.columns;
+      }
+    }
+  }
+}`;
+  return [
+    {
+      label: `${c.label} 1×1 4×${BLOCKS}`,
+      // Bounds come from uniforms, the same for all lanes of the one subgroup of a workgroup.
+      directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
+      uniforms: {
+        pixels: u32(pixels),
+        depth: u32(quads(depth)),
+        columns: u32(columns),
+        channel_tiles: u32(channelTiles),
+        tiles: u32(tiles),
+        in_turn: u32(inTurn),
+      },
+      buffers: [
+        read('x', c.x),
+        vector('weight', c.weight),
+        ...(c.bias === undefined ? [] : [vector('bias', c.bias)]),
+        write('y', c.y),
+      ],
+      body,
+      workgroups: [Math.min(workgroups, 65535), ceilDiv(workgroups, 65535), 1],
+      flops: 2 * pixels * depth * c.y.shape[1],
+      bytes:
+        pixels * (quads(depth) * bytesPerQuad(c.x.dtype) + columns * bytesPerQuad(c.y.dtype)) +
+        quads(depth) * columns * 64,
+    },
+  ];
+}
