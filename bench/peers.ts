@@ -15,7 +15,10 @@ import { describe } from '../src/nets/describe.js';
 import { exportOnnx } from '../src/weights/onnx/export.js';
 import { NETS, weightsFor } from './nets.js';
 import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
+import { litert } from './peers/litert.mjs';
+import { writeTflite } from './peers/tflite.mjs';
 import { installPeers, presentGpu } from './peers_setup.js';
+import { tfliteModel } from './peers_tflite.js';
 import { emit, median, round } from './shared.js';
 
 interface Session {
@@ -41,6 +44,7 @@ const ENGINES = [
   'onnxruntime webgpu',
   'tfjs wasm',
   'onnxruntime wasm',
+  'litert wasm',
 ];
 
 export async function benchPeers(options: {
@@ -62,6 +66,7 @@ async function compareNet(name: string, engines: readonly string[], runs: number
   const { graph, derived } = fuse(source, weights);
   const values = { get: (n: string) => derived.get(n) ?? weights.get(n) };
   const net = { graph, values, shape, onnx: exportOnnx(source, weights) };
+  const tflite = engines.includes('litert wasm') ? await writeTflite(tfliteModel(graph, values)) : undefined;
   const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) =>
     Math.sin((i * i) % 977),
   );
@@ -83,6 +88,7 @@ async function compareNet(name: string, engines: readonly string[], runs: number
     'tfjs wasm': async () => (await tfjs('wasm'))(net),
     'onnxruntime webgpu': async () => (await onnxruntime('webgpu'))(net),
     'onnxruntime wasm': async () => (await onnxruntime('wasm'))(net),
+    'litert wasm': async () => (await litert())({ shape, tflite: tflite! }),
   };
   const rows: Row[] = [];
   for (const engine of engines) {

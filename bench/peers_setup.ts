@@ -1,13 +1,14 @@
 /** What other engines need before they can be measured: their packages, and the globals of a page. */
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { nodeWebGpu } from '../src/gpu/adapter.node.js';
 
-/** The engines are no dependency of wfr: they are installed into bench/peers when they are first measured. */
+/** The engines are no dependency of wfr: they are installed into bench/peers when one of them is not there yet. */
 export function installPeers(): void {
   const folder = path.join(import.meta.dirname, 'peers');
-  if (existsSync(path.join(folder, 'node_modules'))) return;
+  const { dependencies } = JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'));
+  if (Object.keys(dependencies).every((name) => existsSync(path.join(folder, 'node_modules', name)))) return;
   execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
     cwd: folder,
     stdio: ['ignore', 2, 2],

@@ -156,7 +156,9 @@ try {
     const { code } = transformSync(source, { loader: 'ts', format: 'esm', target: 'node20' });
     writeFileSync(join(target, 'bench', file.replace(/\.ts$/, '.js')), code);
   }
-  cpSync(join(root, 'bench', 'peers', 'engines.mjs'), join(target, 'bench', 'peers', 'engines.mjs'));
+  mkdirSync(join(target, 'bench', 'peers'));
+  for (const file of readdirSync(join(root, 'bench', 'peers')).filter((f) => /\.[mc]js$/.test(f)))
+    copyFileSync(join(root, 'bench', 'peers', file), join(target, 'bench', 'peers', file));
   if (values.for === 'tests') {
     writeFileSync(join(target, 'vitest.config.mjs'), TESTS);
     copyFileSync(join(root, 'tsconfig.json'), join(target, 'tsconfig.json'));
