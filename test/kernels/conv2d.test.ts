@@ -26,6 +26,9 @@ const DENSE_SHAPES: Conv2dShape[] = [
   shapeOf(1, 7, 7, 64, 128, k1),
   shapeOf(1, 13, 7, 10, 2, k1),
   shapeOf(1, 5, 5, 32, 7, { ...k1, stride: 2 }),
+  // So many tiles that a workgroup takes several, the last fewer, in lanes without channels too.
+  shapeOf(1, 31, 41, 5, 36),
+  shapeOf(1, 47, 43, 6, 34, k1),
   // Dense layers: the filter covers the map.
   shapeOf(1, 3, 3, 64, 128, { padding: 0 }),
   shapeOf(5, 1, 1, 130, 10, k1),

@@ -15,7 +15,7 @@
  * Weights: f32 [K][Op], or f16 pairs of two depth steps [K/2][Op] in u32 (half the loads).
  */
 import type { BufferBinding, FloatType, KernelCall } from '../../gpu/kernel_call.js';
-import { f32 } from '../../gpu/kernel_call.js';
+import { f32, u32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { addsUniform, optionalResidual } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
@@ -33,6 +33,15 @@ export const vec = (width: number, type: string) => (width === 1 ? type : `vec${
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 export const lines = (n: number, f: (i: number) => string) => range(n).map(f).join('\n');
 
+/**
+ * Tiles of pixels that a workgroup takes one after the other: to begin one costs as much as a thousand multiply-adds of
+ * eight lanes, but each core wants some workgroups of its own.
+ */
+export const tilesInTurn = (pixelTiles: number, channelTiles: number): number =>
+  Math.max(1, Math.min(MOST_IN_TURN, Math.floor((pixelTiles * channelTiles) / LEAST_WORKGROUPS)));
+const MOST_IN_TURN = 8;
+const LEAST_WORKGROUPS = 32;
+
 export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): KernelCall<B>[] {
   const s = call.shape;
   const residual = optionalResidual(call, plan);
@@ -40,7 +49,8 @@ export function conv2dSubgroup<B>(call: Conv2dCall<B>, plan: Conv2dPlan): Kernel
   const pairs = plan.packing === 'f16pairs';
   const pixels = s.batch * s.outHeight * s.outWidth;
   const channelTiles = ceilDiv(quads(s.outChannels) * 4, lanes * width);
-  const pixelTiles = ceilDiv(pixels, lanes * blocks);
+  const run = tilesInTurn(ceilDiv(pixels, lanes * blocks), channelTiles) * lanes * blocks;
+  const pixelRuns = ceilDiv(pixels, run);
   const F = vec(width, 'f32');
   const parameter = (name: string, ref: B): BufferBinding<B> => ({ name, ref, element: F, write: false });
 
@@ -70,16 +80,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let per_row = params.out_q * 4u / ${width}u;
   let wanted = group.z * ${lanes}u + lane;
   let channel = min(wanted, per_row - 1u);
-  let first = (group.x + group.y * 65535u) * ${lanes * blocks}u;
-  if (first >= params.pixels) { return; }
-${lines(blocks, (b) => `  let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);`)}
-${lines(blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
-  var at = channel;
-${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs, depth)}
-  if (wanted >= per_row) { return; }
   ${call.bias !== undefined ? 'let bias_here = bias[channel];' : ''}
   ${call.slope !== undefined ? 'let slope_here = slope[channel];' : ''}
+  let begin = (group.x + group.y * 65535u) * params.run;
+  for (var first = begin; first < min(begin + params.run, params.pixels); first += ${lanes * blocks}u) {
+${lines(blocks, (b) => `    let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);`)}
+${lines(blocks * lanes, (i) => `    var s${i} = ${F}(0.0);`)}
+    var at = channel;
+${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs, depth)}
+    // A lane without channels of its own goes on: it hands pixels to the others.
+    if (wanted < per_row) {
 ${storeAll(lanes * blocks, call)}
+    }
+  }
 }`;
   return [
     {
@@ -91,10 +104,11 @@ ${storeAll(lanes * blocks, call)}
         per_width: f32(1 / s.outWidth),
         per_map: f32(1 / (s.outWidth * s.outHeight)),
         ...addsUniform(call),
+        run: u32(run),
       },
       buffers,
       body,
-      workgroups: [Math.min(pixelTiles, 65535), ceilDiv(pixelTiles, 65535), channelTiles],
+      workgroups: [Math.min(pixelRuns, 65535), ceilDiv(pixelRuns, 65535), channelTiles],
       flops: convFlops(s),
       bytes: convBytes(
         call,

@@ -32,7 +32,7 @@ import {
 } from '../tensor.js';
 import { addsUniform, epilogue, epilogueBuffers, optionalResidual } from './epilogue.js';
 import { convFlops, geometryUniforms } from './geometry.js';
-import { halves, lines, multiplyAdd, range, sumsArray, vec, weightLoads } from './subgroup.js';
+import { halves, lines, multiplyAdd, range, sumsArray, tilesInTurn, vec, weightLoads } from './subgroup.js';
 import type { Conv2dCall, Conv2dPlan, Conv2dShape } from './types.js';
 
 const SIZE = 64;
@@ -170,7 +170,8 @@ function multiply<B>(
   const pairs = plan.packing === 'winogradf16';
   const F = vec(width, 'f32');
   const channelTiles = ceilDiv(quads(s.outChannels) * 4, lanes * width);
-  const tileBlocks = ceilDiv(chunk.tiles, lanes * blocks);
+  const run = tilesInTurn(ceilDiv(chunk.tiles, lanes * blocks), channelTiles * POINTS) * lanes * blocks;
+  const runs = ceilDiv(chunk.tiles, run);
   const depthBytes = quads(s.inChannels) * 4 * quads(s.outChannels) * bytesPerQuad(pairs ? 'f16' : 'f32');
   const body = `
 ${pairs ? halves(width) : ''}
@@ -180,22 +181,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let point = group.z / params.channel_tiles;
   let wanted = group.z % params.channel_tiles * ${lanes}u + lane;
   let channel = min(wanted, per_row - 1u);
-  let first = (group.x + group.y * 65535u) * ${lanes * blocks}u;
-  if (first >= params.tiles) { return; }
-${lines(blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
-${lines(blocks, (b) => `  var p${b} = (point * params.tiles + min(first + ${b * lanes}u + lane, params.tiles - 1u)) * params.in_q;`)}
-  var at = point * params.in_q * ${pairs ? 2 : 4}u * per_row + channel;
-  for (var c = 0u; c < params.in_q; c++) {
+  let begin = (group.x + group.y * 65535u) * params.run;
+  for (var first = begin; first < min(begin + params.run, params.tiles); first += ${lanes * blocks}u) {
+${lines(blocks * lanes, (i) => `    var s${i} = ${F}(0.0);`)}
+${lines(blocks, (b) => `    var p${b} = (point * params.tiles + min(first + ${b * lanes}u + lane, params.tiles - 1u)) * params.in_q;`)}
+    var at = point * params.in_q * ${pairs ? 2 : 4}u * per_row + channel;
+    for (var c = 0u; c < params.in_q; c++) {
 ${weightLoads(pairs)}
-${lines(blocks, (b) => `    let x${b} = load_points(p${b} + c);`)}
+${lines(blocks, (b) => `      let x${b} = load_points(p${b} + c);`)}
 ${multiplyAdd(lanes, width, blocks)}
-  }
-  if (wanted >= per_row) { return; }
-  var to = (point * params.tiles + first) * per_row + channel;
+    }
+    if (wanted < per_row) {
+      var to = (point * params.tiles + first) * per_row + channel;
 ${sumsArray(lanes * blocks)}
-  for (var k = first; k < min(first + ${lanes * blocks}u, params.tiles); k++) {
-    products[to] = sums[k - first];
-    to += per_row;
+      for (var k = first; k < min(first + ${lanes * blocks}u, params.tiles); k++) {
+        products[to] = sums[k - first];
+        to += per_row;
+      }
+    }
   }
 }`;
   return {
@@ -206,6 +209,7 @@ ${sumsArray(lanes * blocks)}
       in_q: u32(quads(s.inChannels)),
       out_q: u32(quads(s.outChannels)),
       channel_tiles: u32(channelTiles),
+      run: u32(run),
     },
     buffers: [
       read('points', v),
@@ -213,7 +217,7 @@ ${sumsArray(lanes * blocks)}
       { name: 'products', ref: m.ref, element: F, write: true },
     ],
     body,
-    workgroups: [Math.min(tileBlocks, 65535), ceilDiv(tileBlocks, 65535), channelTiles * POINTS],
+    workgroups: [Math.min(runs, 65535), ceilDiv(runs, 65535), channelTiles * POINTS],
     // The convolution's own operations, so that rates compare with those of other variants.
     flops: (convFlops(s) * chunk.tiles) / tilesOf(s),
     bytes:
