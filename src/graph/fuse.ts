@@ -1,4 +1,6 @@
+import { takesSoftmax } from '../kernels/conv2d/narrow.js';
 import { isPooled } from '../kernels/conv2d/pooled.js';
+import type { Activation } from '../kernels/conv2d/types.js';
 import { Graph, type Node, type Tensor } from './graph.js';
 import { convolutionShape } from './lowering.js';
 import type { ParameterValue, ParameterValues } from './parameters.js';
@@ -9,7 +11,7 @@ import { soleUsers } from './users.js';
  * Inference only: folds batch norm into the convolution or dense layer before it, or where there is none (after an
  * addition) makes it an affine map of the input of the 3×3 convolution after it, and moves bias, PReLU or ReLU and
  * one residual addition into the epilogue, y = activation(conv(x·s + t, w) + b) + residual, or a first layer's max
- * pooling. Saves one read and one write of the map for each op that disappears.
+ * pooling, or the softmax of a few outputs. Saves one read and one write of the map for each op that disappears.
  *
  * @returns the new graph and the folded weights, computed when first asked for.
  */
@@ -45,7 +47,8 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       absorb(next);
       next = soleUser(last.id);
     }
-    let activation: 'relu' | 'prelu' = 'prelu';
+    let activation: Activation = 'prelu';
+    let softmax = false;
     let slope: Tensor | undefined;
     if (next?.op === 'prelu' || next?.op === 'relu') {
       activation = next.op;
@@ -57,6 +60,11 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
         );
       absorb(next);
       next = soleUser(last.id);
+    } else if (next?.op === 'softmax' && takesSoftmax(node.shape[node.shape.length - 1])) {
+      activation = 'none';
+      softmax = true;
+      absorb(next);
+      next = undefined;
     } else slope = ones(graph, node.shape[node.shape.length - 1], derivations);
     let residual: Tensor | undefined;
     const pool = node.op === 'conv2d' && next?.op === 'maxPool' ? poolOf(source, node, next) : undefined;
@@ -91,6 +99,7 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       hasResidual: Boolean(residual),
       hasInputAffine,
       pool,
+      softmax,
     };
     mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
   }

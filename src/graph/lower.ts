@@ -51,8 +51,27 @@ function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): K
     after.push(...maxPool(map, y, { ...a.pool, padding: 0 }));
     y = map;
   }
+  const isSoft = plan.variant === 'narrow' && a.softmax;
+  if (a.softmax && !isSoft) {
+    const logits = ctx.temporary(ctx.node(node.id).shape, y.dtype);
+    after.push(...softmax(logits, y));
+    y = logits;
+  }
   const { temporary } = ctx;
-  const call = { shape, x, weight, bias, slope, activation, residual, inputAffine, pool, y, temporary };
+  const call = {
+    shape,
+    x,
+    weight,
+    bias,
+    slope,
+    activation,
+    residual,
+    inputAffine,
+    pool,
+    softmax: isSoft,
+    y,
+    temporary,
+  };
   return [...before, ...conv2dForward(call, plan, ctx.traits), ...after];
 }
 

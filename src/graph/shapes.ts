@@ -49,6 +49,8 @@ export interface OpAttributes {
   hasResidual?: boolean;
   /** conv2d: x·scale + shift before it, padding staying zero; the two vectors come last in `inputs`. */
   hasInputAffine?: boolean;
+  /** conv2d, dense: softmax over the last axis, at most four channels, after everything else. */
+  softmax?: boolean;
   /** conv2d: max pooling (ceil mode or not) of its activated output. */
   pool?: ConvPool & { ceil: boolean };
 }

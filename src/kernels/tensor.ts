@@ -72,6 +72,13 @@ export function pad(data: ArrayLike<number>, shape: readonly number[]): Float32A
   const rows = rowsOf(shape);
   const out = new Float32Array(rows * cp);
   if (c === cp) out.set(data as Float32Array);
+  // Pictures, half the time of the loop below.
+  else if (c === 3)
+    for (let from = 0, to = 0; to < out.length; from += 3, to += 4) {
+      out[to] = data[from];
+      out[to + 1] = data[from + 1];
+      out[to + 2] = data[from + 2];
+    }
   else for (let r = 0; r < rows; r++) for (let k = 0; k < c; k++) out[r * cp + k] = data[r * c + k];
   return out;
 }

@@ -138,6 +138,36 @@ describe('compile', () => {
     }
   });
 
+  it('agrees for the softmax of a few outputs, on any device', async () => {
+    const g = new Graph('heads');
+    const x = g.input('x', [2, 5, 3, 10]);
+    const head = (name: string, outputs: number) =>
+      g.softmax(
+        g.conv2d(x, g.parameter(`${name}.weight`, [outputs, 10, 1, 1], 'conv'), {
+          bias: g.parameter(`${name}.bias`, [outputs], 'vector'),
+        }),
+      );
+    g.output('two', head('two', 2));
+    g.output('three', head('three', 3));
+    g.output('five', head('five', 5));
+    const values = fill(g);
+    const ops = fuse(g, values).graph.nodes.map((n) => n.op);
+    expect(ops.filter((op) => op === 'softmax')).toHaveLength(1);
+    const input = signal(300);
+    const expected = evaluate(g, { x: input }, values);
+    for (const device of [gpu, await sharedGpu({ minimal: true })]) {
+      const store = new ParameterStore(device, values);
+      const exe = await compile(device, g, store, values);
+      const got = await exe.run({ x: input });
+      for (const name of ['two', 'three', 'five']) {
+        expect(got[name].length).toBe(expected[name].length);
+        expect(Math.max(...expected[name].map((v, i) => Math.abs(v - got[name][i])))).toBeLessThan(2e-6);
+      }
+      exe.destroy();
+      store.destroy();
+    }
+  });
+
   it('agrees for a dense layer over a 3×3 map, which is a 3×3 convolution but no filter', async () => {
     const g = new Graph('dense');
     const x = g.input('x', [2, 3, 3, 64]);

@@ -63,6 +63,22 @@ const WINOGRAD_SHAPES: Conv2dShape[] = [
   shapeOf(2, 9, 7, 32, 36),
 ];
 
+/** Filters up to three wide at stride 1: runs that end with the row, before and after it. */
+const RUNS_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 5, 5, 10, 16, { padding: 0 }),
+  shapeOf(2, 7, 13, 7, 48),
+  shapeOf(3, 4, 4, 28, 20, { kernelHeight: 2, kernelWidth: 2, padding: 0 }),
+  shapeOf(1, 3, 19, 4, 9, { kernelHeight: 1, kernelWidth: 3, padding: 1 }),
+];
+
+/** A few outputs of single pixels; the third has more tiles than one workgroup takes. */
+const NARROW_SHAPES: Conv2dShape[] = [
+  shapeOf(1, 1, 1, 1, 1, k1),
+  shapeOf(2, 5, 7, 32, 2, k1),
+  shapeOf(1, 41, 31, 20, 4, k1),
+  shapeOf(5, 1, 1, 130, 10, k1),
+];
+
 interface Case {
   storage: FloatType;
   bias: boolean;
@@ -220,6 +236,17 @@ describe('conv2d forward', () => {
   it.each(GROUPED_SHAPES.map((s) => [describeShape(s), s] as const))('grouped: %s', async (_, s) => {
     const { traits } = await sharedGpu();
     for (const c of EPILOGUES) await check(s, c, planConv2d(s, traits));
+  });
+
+  it.each([
+    ...RUNS_SHAPES.map((s) => ['runs', describeShape(s), s] as const),
+    ...NARROW_SHAPES.map((s) => ['narrow', describeShape(s), s] as const),
+  ])('%s: %s', async (variant, _, s) => {
+    const lanes = (await sharedGpu()).traits.subgroupSize || 8;
+    for (const c of EPILOGUES) {
+      for (const run of variant === 'runs' ? [3, 9] : [0])
+        await check(s, c, { variant, packing: 'f32', tile: { lanes, run } });
+    }
   });
 
   it.each(WINOGRAD_SHAPES.map((s) => [describeShape(s), s] as const))('winograd: %s', async (_, s) => {

@@ -43,6 +43,7 @@ export function epilogue<B>(call: Conv2dCall<B>, asks = false): string {
   if (call.activation === 'relu') lines.push('  v = max(v, vec4<f32>(0.0));');
   if (call.activation === 'prelu')
     lines.push('  v = max(v, vec4<f32>(0.0)) + vectors.slope * min(v, vec4<f32>(0.0));');
+  if (call.softmax) lines.push('  v = softmax(v);');
   if (call.residual) lines.push(`  ${asks ? 'if (params.adds != 0u) ' : ''}{ v += load_residual(i); }`);
   lines.push('  store_y(i, v);', '}');
   return lines.join('\n');

@@ -3,7 +3,9 @@ import type { DeviceTraits } from '../../gpu/traits.js';
 import { conv2dDepthwise, conv2dDepthwiseStrip, type DepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
 import { conv2dGrouped } from './grouped.js';
+import { conv2dNarrow } from './narrow.js';
 import { conv2dPooled, type PooledTile } from './pooled.js';
+import { conv2dRuns, type RunsTile } from './runs.js';
 import { conv2dSubgroup } from './subgroup.js';
 import { conv2dTiled } from './tiled.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
@@ -22,8 +24,12 @@ export function conv2dForward<B>(
         : conv2dDepthwise(call, plan.tile.run);
     case 'grouped':
       return conv2dGrouped(call);
+    case 'narrow':
+      return conv2dNarrow(call, plan.tile.lanes);
     case 'pooled':
       return conv2dPooled(call, plan.tile as unknown as PooledTile);
+    case 'runs':
+      return conv2dRuns(call, plan.tile as unknown as RunsTile);
     case 'subgroup':
       return conv2dSubgroup(call, plan);
     case 'winograd':

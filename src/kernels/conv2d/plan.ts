@@ -2,7 +2,9 @@ import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
 import { isPointwise } from './geometry.js';
+import { isNarrow } from './narrow.js';
 import { isPooled } from './pooled.js';
+import { isRuns } from './runs.js';
 import { fillsTile } from './tiled.js';
 import type { Conv2dPlan, Conv2dShape, ConvPool } from './types.js';
 import { isWinograd } from './winograd.js';
@@ -15,6 +17,15 @@ export interface PlanOptions {
   /** Max pooling that follows: done in passing where the plan is `pooled`. */
   pool?: ConvPool;
 }
+
+/** Input channels from which the transforms of Winograd pay. */
+const WIDE = 32;
+
+/**
+ * Pixels of a lane in runs.ts. One length for all maps, because each is a pipeline that compiles for a second; longer ones
+ * are as fast, and rows of R-Net's second layer have nine.
+ */
+const RUN = 9;
 
 /** Bytes of Winograd's intermediates at a time: what a processor's outer cache holds beside the weights. */
 const WINOGRAD_CHUNK = 2 ** 23;
@@ -38,6 +49,10 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
   if (hasFixedSubgroups(traits)) {
     if (options.pool && isPooled(s, options.pool))
       return { variant: 'pooled', packing: 'f32', tile: pooledTile(s, options.pool, traits) };
+    if (options.fixedWeights && isNarrow(s))
+      return { variant: 'narrow', packing: 'f32', tile: { lanes: traits.subgroupSize } };
+    if (options.fixedWeights && isRuns(s) && s.inChannels < WIDE)
+      return { variant: 'runs', packing: 'f32', tile: { lanes: traits.subgroupSize, run: RUN } };
     const half = options.precision === 'f16';
     if (options.fixedWeights && winogradPays(s)) {
       const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
@@ -118,6 +133,6 @@ function subgroupTile(s: Conv2dShape, lanes: number): { width: number; blocks: n
 function winogradPays(s: Conv2dShape): boolean {
   const computed = 4 * ceilDiv(s.outHeight, 2) * ceilDiv(s.outWidth, 2);
   return (
-    isWinograd(s) && s.inChannels >= 32 && s.outChannels >= 32 && computed <= 1.5 * s.outHeight * s.outWidth
+    isWinograd(s) && s.inChannels >= WIDE && s.outChannels >= 32 && computed <= 1.5 * s.outHeight * s.outWidth
   );
 }

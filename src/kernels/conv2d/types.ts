@@ -43,6 +43,8 @@ export interface Conv2dCall<B> {
   inputAffine?: { scale: B; shift: B };
   /** Maxima of the activated outputs over windows, y being the pooled map; only where the plan is `pooled`. */
   pool?: ConvPool;
+  /** Softmax over the outputs of a pixel, at most four; only where the plan is `narrow`. */
+  softmax?: boolean;
   y: Operand<B>;
   /** Scratch memory that lives for these calls only; `winograd` needs it. */
   temporary?: (shape: readonly number[], dtype: FloatType) => Operand<B>;
@@ -50,7 +52,16 @@ export interface Conv2dCall<B> {
 
 /** What the plan decided for a shape on a device. */
 export interface Conv2dPlan {
-  variant: 'direct' | 'depthwise' | 'grouped' | 'pooled' | 'subgroup' | 'tiled' | 'winograd';
+  variant:
+    | 'direct'
+    | 'depthwise'
+    | 'grouped'
+    | 'narrow'
+    | 'pooled'
+    | 'runs'
+    | 'subgroup'
+    | 'tiled'
+    | 'winograd';
   packing: Packing;
   /** Tile constants of the variant, free-form, e.g. { a: 4, b: 3 }. */
   tile: Readonly<Record<string, number>>;
