@@ -17,6 +17,7 @@ import { NETS, weightsFor } from './nets.js';
 import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
 import { litert } from './peers/litert.mjs';
 import { writeTflite } from './peers/tflite.mjs';
+import { separate } from './peers_graph.js';
 import { installPeers, presentGpu } from './peers_setup.js';
 import { tfliteModel } from './peers_tflite.js';
 import { emit, median, round } from './shared.js';
@@ -63,7 +64,8 @@ async function compareNet(name: string, engines: readonly string[], runs: number
   const [build, shape] = NETS[name];
   const source = build(shape);
   const weights = weightsFor(source);
-  const { graph, derived } = fuse(source, weights);
+  const { graph: fused, derived } = fuse(source, weights);
+  const graph = separate(fused);
   const values = { get: (n: string) => derived.get(n) ?? weights.get(n) };
   const net = { graph, values, shape, onnx: exportOnnx(source, weights) };
   const tflite = engines.includes('litert wasm') ? await writeTflite(tfliteModel(graph, values)) : undefined;

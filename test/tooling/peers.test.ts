@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { NETS } from '../../bench/nets.js';
+import { separate } from '../../bench/peers_graph.js';
 import { tfliteModel, type Window, windowOf } from '../../bench/peers_tflite.js';
 import { fuse } from '../../src/graph/fuse.js';
 import { Graph } from '../../src/graph/graph.js';
@@ -15,7 +17,7 @@ function places(window: Window, axis: 0 | 1, input: number, reach: number, strid
   return { count, first: 0 - Math.floor(missing / 2) - before };
 }
 
-describe('nets for TensorFlow Lite', () => {
+describe('nets for other engines, and for TensorFlow Lite', () => {
   it('has each window where it is here, whatever the sizes of both axes', () => {
     const seen = new Set<string>();
     for (const kernel of [1, 2, 3, 5, 7])
@@ -43,6 +45,18 @@ describe('nets for TensorFlow Lite', () => {
     expect([...seen].sort()).toEqual(['SAME', 'VALID', 'explicit']);
   });
 
+  it.each(Object.keys(NETS))('%s gives other engines what it gives here, by ops that they have', (name) => {
+    const [build, shape] = NETS[name];
+    const source = build(shape);
+    const { graph } = fuse(source, { get: () => undefined });
+    const given = separate(graph);
+    const count = (g: Graph, op: string) => g.nodes.filter((n) => n.op === op).length;
+    for (const op of ['conv2d', 'dense', 'maxPool', 'softmax'])
+      expect(count(given, op), op).toBe(count(source, op));
+    for (const [output, id] of source.outputs)
+      expect(given.node(given.outputs.get(output)!).shape).toEqual(source.node(id).shape);
+  });
+
   it('pads in front of a stride of two, leaves out slopes of one, and orders weights for maps [H, W, C]', () => {
     const g = new Graph('net');
     let x = g.input('x', [1, 4, 4, 2]);
@@ -59,7 +73,7 @@ describe('nets for TensorFlow Lite', () => {
           data: Float32Array.from({ length: node.shape.reduce((a, b) => a * b, 1) }, (_, i) => i),
         });
     const { graph, derived } = fuse(g, weights);
-    const model = tfliteModel(graph, { get: (name) => derived.get(name) ?? weights.get(name) });
+    const model = tfliteModel(separate(graph), { get: (name) => derived.get(name) ?? weights.get(name) });
 
     expect(model.operators.map((o) => o.kind)).toEqual([
       'PAD',
