@@ -30,6 +30,7 @@ const linear =
     const [x, w] = r.inputs;
     const { shape, layout, flatten } = { ...r.g.node(w), ...r.g.node(w).attributes };
     const a = node.attributes;
+    const extra = r.needs(0) ? r.pending(0) : undefined;
     // Max pooling hands back the numbers it gets: they have the same sum over fewer places.
     const before = r.g.node(r.dy.id);
     const summed =
@@ -37,7 +38,13 @@ const linear =
         ? { id: before.inputs[1], shape: r.g.node(before.inputs[1]).shape }
         : r.dy;
     return [
-      r.needs(0) ? r.back(input, [r.dy, w], { ...a, shape: x.shape }) : undefined,
+      r.needs(0)
+        ? r.back(input, extra ? [r.dy, w, extra] : [r.dy, w], {
+            ...a,
+            shape: x.shape,
+            hasExtra: Boolean(extra),
+          })
+        : undefined,
       r.needs(1)
         ? r.back(weight, [x, r.dy, w], { ...a, shape: [packedLength(shape, layout!, flatten)] })
         : undefined,

@@ -17,6 +17,8 @@ function planFor<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): Conv2
   // Features and logits of a training step stay f32.
   const precision = node.op === 'dense' && !fixedWeights ? 'f32' : ctx.precision;
   const plan = planConv2d(shape, ctx.traits, { precision, fixedWeights, pool: node.attributes.pool });
+  if (!fixedWeights && plan.tile.columns && ctx.traits.kind === 'cpu')
+    return { ...plan, tile: { ...plan.tile, columns: 4 } };
   const pixels = shape.batch * shape.outHeight * shape.outWidth;
   if (fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
   return pixels < 64 * plan.tile.lanes ? plan : { ...plan, tile: { ...plan.tile, blocks: 4 } };

@@ -34,6 +34,8 @@ const gradInput =
         dy: c.operand(n.inputs[0]),
         weight: c.parameter(n.inputs[1], 'f32'),
         dx: c.operand(n.id),
+        extra: n.attributes.hasExtra ? c.operand(n.inputs[2]) : undefined,
+        temporary: c.temporary,
       },
       c.traits,
     );

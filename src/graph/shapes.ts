@@ -41,7 +41,7 @@ export interface OpAttributes {
   index?: number;
   /** Batch norm by running averages: its statistics do not depend on the batch. */
   fixed?: boolean;
-  /** batchNormBackward: a gradient from elsewhere is added to dx. */
+  /** Gradients of the input of batch norms, convolutions and dense layers: one from elsewhere, last in `inputs`, is added. */
   hasExtra?: boolean;
   /** Epilogue of a convolution, dense layer or batch norm after fusion; its operands follow in `inputs`. maxPool in training: before it. */
   activation?: 'none' | 'relu' | 'prelu';

@@ -100,12 +100,15 @@ function packedMatrix(s: Conv2dShape, outside: Float64Array): { shape: number[];
 interface Storage {
   x: FloatType;
   dy: FloatType;
+  /** Whether dx is added to another gradient. */
+  extra?: boolean;
 }
 
 const STORAGES: Storage[] = [
   { x: 'f32', dy: 'f32' },
   { x: 'f16', dy: 'f32' },
   { x: 'f16', dy: 'f16' },
+  { x: 'f32', dy: 'f32', extra: true },
 ];
 
 async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<string[]> {
@@ -113,6 +116,7 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
   const x = roundedTo(c.x, noise(size(xShapeOf(s)), 3));
   const dy = roundedTo(c.dy, noise(size(yShapeOf(s)), 7));
   const w = noise(size(wShapeOf(s)), 2);
+  const extra = noise(size(xShapeOf(s)), 9).map((v) => (c.extra ? v : 0));
   const abs = (a: Float32Array) => a.map(Math.abs);
   const dw = packedMatrix(s, conv2dGradWeightReference(s, x, dy));
   const dwMagnitude = packedMatrix(s, conv2dGradWeightReference(s, abs(x), abs(dy)));
@@ -130,6 +134,8 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
           dy: dyOperand,
           weight: buffers.bytes(pack(w, wShapeOf(s), layoutOf(s)).data),
           dx,
+          extra: c.extra ? buffers.operand(extra, xShapeOf(s), c.dy) : undefined,
+          temporary,
         },
         traits,
       ),
@@ -148,8 +154,8 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
           shape: xShapeOf(s),
           dtype: c.x,
           operand: dx,
-          expected: conv2dGradInputReference(s, dy, w),
-          magnitude: conv2dGradInputReference(s, abs(dy), abs(w)),
+          expected: conv2dGradInputReference(s, dy, w).map((v, i) => v + extra[i]),
+          magnitude: conv2dGradInputReference(s, abs(dy), abs(w)).map((v, i) => v + Math.abs(extra[i])),
         },
         {
           name: `dw ${name}`,

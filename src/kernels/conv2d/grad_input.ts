@@ -10,6 +10,7 @@
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
+import { add } from '../elementwise/forward.js';
 import { product, quads } from '../tensor.js';
 import { coversMap } from './geometry.js';
 import {
@@ -21,40 +22,46 @@ import { gradInputDirect } from './grad_input_direct.js';
 import { gradInputGrouped } from './grad_input_grouped.js';
 import { gradInputSubgroup } from './grad_input_subgroup.js';
 import { gradInputTiled } from './grad_input_tiled.js';
-import { planGradInput } from './grad_plan.js';
+import { type GradInputPlan, planGradInput } from './grad_plan.js';
 import type { GradInputCall } from './grad_types.js';
 import { pointwise } from './pointwise.js';
 import type { Conv2dShape } from './types.js';
 
-/** The dispatches of dx = dL/dx by the variant planned for the shape and the device. */
+/** The dispatches of dx = dL/dx (+ extra) by the variant planned for the shape and the device. */
 export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits): KernelCall<B>[] {
   const dense = denseAsPointwise(call);
   const plan = planGradInput(dense.shape, traits);
+  if (plan.variant === 'pointwise') return gradInputPointwise(dense, traits);
+  if (!call.extra) return planned(dense, plan);
+  if (!call.temporary) throw new Error('an input gradient that is added to another needs scratch memory');
+  const dx = call.temporary(call.dx.shape, call.dx.dtype);
+  return [...planned({ ...dense, dx: { ...dense.dx, ref: dx.ref } }, plan), ...add(dx, call.extra, call.dx)];
+}
+
+function planned<B>(call: GradInputCall<B>, plan: GradInputPlan): KernelCall<B>[] {
   switch (plan.variant) {
     case 'strip':
-      return gradInputDepthwiseStrip(dense, plan.tile);
+      return gradInputDepthwiseStrip(call, plan.tile);
     case 'global':
-      return gradInputDepthwiseGlobal(dense, plan.size);
+      return gradInputDepthwiseGlobal(call, plan.size);
     case 'depthwise':
-      return gradInputDepthwise(dense);
+      return gradInputDepthwise(call);
     case 'grouped':
-      return gradInputGrouped(dense);
+      return gradInputGrouped(call);
     case 'subgroup':
-      return gradInputSubgroup(dense, plan.tile);
-    case 'pointwise':
-      return gradInputPointwise(dense, traits);
+      return gradInputSubgroup(call, plan.tile);
     case 'tiled':
-      return gradInputTiled(dense);
+      return gradInputTiled(call);
     default:
-      return gradInputDirect(dense);
+      return gradInputDirect(call);
   }
 }
 
-function gradInputPointwise<B>({ shape: s, dy, weight, dx }: GradInputCall<B>, traits: DeviceTraits) {
+function gradInputPointwise<B>({ shape: s, dy, weight, dx, extra }: GradInputCall<B>, traits: DeviceTraits) {
   const pixels = s.batch * s.inHeight * s.inWidth;
   const x = { ...dy, shape: [pixels, s.outChannels] };
   const y = { ...dx, shape: [pixels, s.inChannels] };
-  return pointwise({ label: 'conv2d.grad_input', x, weight, turned: true, y }, traits);
+  return pointwise({ label: 'conv2d.grad_input', x, weight, turned: true, extra, y }, traits);
 }
 
 /**

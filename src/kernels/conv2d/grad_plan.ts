@@ -40,8 +40,10 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
   if (isDepthwise(s)) {
     if (coversMap(s)) return { variant: 'global', size: lanesOf(traits) };
     if (!isStrip(s)) return { variant: 'depthwise' };
-    const rows = traits.kind === 'cpu' ? s.inHeight + s.padding : 4;
-    return { variant: 'strip', tile: { columns: s.stride === 1 ? 2 : 1, rows, size: lanesOf(traits) } };
+    const cpu = traits.kind === 'cpu';
+    const rows = cpu ? s.inHeight + s.padding : 4;
+    const columns = s.stride === 2 ? 1 : cpu ? 4 : 2;
+    return { variant: 'strip', tile: { columns, rows, size: lanesOf(traits) } };
   }
   if (s.groups > 1) return { variant: 'grouped' };
   if (!hasFixedSubgroups(traits)) {
@@ -79,7 +81,11 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
       const wanted = ceilDiv(invocations, taps * quads(s.outChannels));
       return { variant: 'depthwise', ...split(taps, pixels, wanted, 16) };
     }
-    const wide = { columns: 2, rows: cpu ? s.outHeight : 16, size: lanesOf(traits) };
+    const wide = {
+      columns: cpu && s.stride === 1 ? 4 : 2,
+      rows: cpu ? s.outHeight : 16,
+      size: lanesOf(traits),
+    };
     const units = s.batch * ceilDiv(s.outHeight, wide.rows) * ceilDiv(s.outWidth, wide.columns);
     const wanted = ceilDiv(invocations, quads(s.outChannels));
     return { variant: 'strip', tile: wide, ...split(taps, units, wanted, 1) };

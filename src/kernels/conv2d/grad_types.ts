@@ -12,6 +12,10 @@ export interface GradInputCall<B> {
   /** Packed `f32`, layout conv, depthwise, grouped or dense. */
   weight: B;
   dx: Operand<B>;
+  /** A gradient that x has from elsewhere, added to dx. */
+  extra?: Operand<B>;
+  /** Needed with `extra`. */
+  temporary?: Temporary<B>;
 }
 
 /** dw = dL/dweight from x and dy = dL/dy. */

@@ -35,6 +35,8 @@ export interface PointwiseCall<B> {
   turned: boolean;
   /** [Np] f32. */
   bias?: B;
+  /** What is added to y, in its shape. */
+  extra?: Operand<B>;
   /** [pixels, N]. */
   y: Operand<B>;
 }
@@ -79,7 +81,7 @@ ${multiplyAdd(lanes, 4, BLOCKS)}
 ${sumsArray(tile)}
       var to = first * params.columns + column;
       for (var m = first; m < min(first + ${tile}u, params.pixels); m++) {
-        store_y(to, sums[m - first]${c.bias === undefined ? '' : ' + bias_here'});
+        store_y(to, sums[m - first]${c.bias === undefined ? '' : ' + bias_here'}${c.extra ? ' + load_extra(to)' : ''});
         to += params.columns;
       }
     }
@@ -87,7 +89,7 @@ ${sumsArray(tile)}
 }`;
   return [
     {
-      label: `${c.label} 1×1 4×${BLOCKS}`,
+      label: `${c.label} 1×1 4×${BLOCKS}${c.extra ? ' add' : ''}`,
       // Bounds come from uniforms, the same for all lanes of the one subgroup of a workgroup.
       directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
       uniforms: {
@@ -102,13 +104,15 @@ ${sumsArray(tile)}
         read('x', c.x),
         vector('weight', c.weight),
         ...(c.bias === undefined ? [] : [vector('bias', c.bias)]),
+        ...(c.extra ? [read('extra', c.extra)] : []),
         write('y', c.y),
       ],
       body,
       workgroups: [Math.min(workgroups, 65535), ceilDiv(workgroups, 65535), 1],
       flops: 2 * pixels * depth * c.y.shape[1],
       bytes:
-        pixels * (quads(depth) * bytesPerQuad(c.x.dtype) + columns * bytesPerQuad(c.y.dtype)) +
+        pixels * quads(depth) * bytesPerQuad(c.x.dtype) +
+        pixels * columns * (bytesPerQuad(c.y.dtype) + (c.extra ? bytesPerQuad(c.extra.dtype) : 0)) +
         quads(depth) * columns * 64,
     },
   ];
