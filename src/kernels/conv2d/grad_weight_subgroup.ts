@@ -28,6 +28,9 @@ export function gradWeightSubgroup<B>(
   const { lanes, width, blocks } = plan.tile;
   const F = vec(width, 'f32');
   const rowQuads = plan.rows / 4;
+  // A first layer of 3×3 has nine quads of rows and three channels in each: the rest of its one tile is not computed.
+  const used = Math.min(lanes * blocks, rowQuads);
+  const channels = range(Math.min(4, s.inChannels));
   const load = (p: number) => `    {
       let valid = m + ${p}u < to;
 ${lines(
@@ -44,7 +47,7 @@ ${lines(
   const multiplyAdd = (i: number) => {
     const b = Math.floor(i / lanes);
     const quad = range(STEP).map((p) => `let p${p} = subgroupBroadcast(x${b}_${p}, ${i % lanes}u);`);
-    const sums = range(4).map((j) => {
+    const sums = channels.map((j) => {
       const sum = range(STEP).reduce((acc, p) => `fma(${F}(p${p}[${j}]), g${p}, ${acc})`, `s${4 * i + j}`);
       return `s${4 * i + j} = ${sum};`;
     });
@@ -68,7 +71,7 @@ ${lines(
   ${lines(STEP, (p) => `var x${b}_${p}: vec4<f32>;`)}`,
 )}
   ${lines(STEP, (p) => `var g${p}: ${F};`)}
-${lines(4 * blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
+${lines(4 * used, (i) => `  var s${i} = ${F}(0.0);`)}
   let begin = group.z * params.chunk;
   let to = min(begin + params.chunk, params.pixels);
   var ox = begin % params.out_w;
@@ -76,17 +79,17 @@ ${lines(4 * blocks * lanes, (i) => `  var s${i} = ${F}(0.0);`)}
   var n = begin / (params.out_w * params.out_h);
   for (var m = begin; m < to; m += ${STEP}u) {
 ${lines(STEP, load)}
-${lines(blocks * lanes, multiplyAdd)}
+${lines(used, multiplyAdd)}
   }
   if (wanted >= per_row) { return; }
   var at = (group.z * params.row_quads + first) * 4u * per_row + wanted;
-  for (var q = first; q < min(first + ${blocks * lanes}u, params.row_quads); q++) {
+  for (var q = first; q < min(first + ${used}u, params.row_quads); q++) {
 ${lines(4, (j) => `    partial[at] = s${j}; at += per_row;`)}
-${lines(4 * (blocks * lanes - 1), (i) => `    s${i} = s${i + 4};`)}
+${lines(4 * (used - 1), (i) => `    s${i} = s${i + 4};`)}
   }
 }`;
   return {
-    label: `conv2d.grad_weight.subgroup ${width}×${blocks}`,
+    label: `conv2d.grad_weight.subgroup ${width}×${blocks}${used < lanes * blocks ? ` of ${used}` : ''}`,
     directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
     uniforms: { ...geometryUniforms(s), row_quads: u32(rowQuads), chunk: u32(plan.chunk) },
     buffers: [
