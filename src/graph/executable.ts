@@ -108,6 +108,9 @@ function lowerWith(
 
 /** A compiled graph. Inputs and outputs have buffers of their own that persist between runs. */
 export class Executable {
+  /** Inputs as they were uploaded last: touching new memory for each run takes longer than padding. */
+  readonly #padded = new Map<string, Float32Array>();
+
   constructor(
     private readonly gpu: Gpu,
     readonly graph: Graph,
@@ -138,7 +141,9 @@ export class Executable {
         `${this.graph.name}: input ${name} has ${data.length} values, [${shape}] needs ${product(shape)}.`,
       );
     }
-    this.gpu.write(ref.buffer, ref.offset, pad(data, shape));
+    const padded = pad(data, shape, this.#padded.get(name));
+    this.#padded.set(name, padded);
+    this.gpu.write(ref.buffer, ref.offset, padded);
   }
 
   /**

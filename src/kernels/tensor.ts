@@ -65,12 +65,20 @@ fn divide(a: u32, b: u32, reciprocal: f32) -> u32 {
   return q + select(0u, 1u, r >= i32(b)) - select(0u, 1u, r < 0);
 }`;
 
-/** Copies [rows, channels] values into the padded layout. */
-export function pad(data: ArrayLike<number>, shape: readonly number[]): Float32Array {
+const zeros = (shape: readonly number[]) => new Float32Array(quadsOf(shape) * 4);
+
+/**
+ * Copies [rows, channels] values into the padded layout.
+ * @param out memory that held values of this shape before, so that its padding is zero; new memory by default.
+ */
+export function pad(
+  data: ArrayLike<number>,
+  shape: readonly number[],
+  out: Float32Array = zeros(shape),
+): Float32Array {
   const c = channelsOf(shape);
   const cp = quads(c) * 4;
   const rows = rowsOf(shape);
-  const out = new Float32Array(rows * cp);
   if (c === cp) out.set(data as Float32Array);
   // Pictures, half the time of the loop below.
   else if (c === 3)
