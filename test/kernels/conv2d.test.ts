@@ -254,7 +254,7 @@ describe('conv2d forward', () => {
     const lanes = traits.subgroupSize || 8;
     for (const c of EPILOGUES) {
       for (const [width, blocks] of [
-        [4, 2],
+        [4, 4],
         [2, 1],
       ]) {
         // The second in chunks of a few tiles.

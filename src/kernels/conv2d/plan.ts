@@ -55,7 +55,7 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
       return { variant: 'runs', packing: 'f32', tile: { lanes: traits.subgroupSize, run: RUN } };
     const half = options.precision === 'f16';
     if (options.fixedWeights && winogradPays(s)) {
-      const tile = { lanes: traits.subgroupSize, width: 4, blocks: 2, chunk: WINOGRAD_CHUNK };
+      const tile = { lanes: traits.subgroupSize, width: 4, blocks: 4, chunk: WINOGRAD_CHUNK };
       return {
         variant: 'winograd',
         packing: half ? 'winogradf16' : 'winograd',
