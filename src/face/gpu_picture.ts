@@ -32,16 +32,13 @@ export class GpuPicture {
   static upload(gpu: Gpu, picture: Picture): GpuPicture {
     let { width, height, data } = picture;
     let scale = 1;
-    while (width * height * 4 > gpu.traits.maxBindingBytes) {
+    while (bytesOf(width, height) > gpu.traits.maxBindingBytes) {
       ({ width, height, data } = halve({ width, height, data }));
       scale *= 2;
     }
-    const buffer = gpu.createStorage(width * height * 4, 'picture', data);
-    return new GpuPicture(
-      gpu,
-      { ref: { buffer, offset: 0, size: width * height * 4 }, width, height },
-      scale,
-    );
+    const size = bytesOf(width, height);
+    const buffer = gpu.createStorage(size, 'picture', data);
+    return new GpuPicture(gpu, { ref: { buffer, offset: 0, size }, width, height }, scale);
   }
 
   /**
@@ -55,7 +52,7 @@ export class GpuPicture {
     rotation: Rotation,
   ): Promise<GpuPicture> {
     const { width, height } = displayed(frame, rotation);
-    const size = width * height * 4;
+    const size = bytesOf(width, height);
     if (size > gpu.traits.maxBindingBytes)
       throw new FaceError(`Frames of ${frame.width}×${frame.height} are too large for this device.`);
     const bytes = Math.ceil(frame.data.byteLength / 4) * 4;
@@ -96,12 +93,12 @@ export class GpuPicture {
     const largest = gpu.device.limits.maxTextureDimension2D;
     let scale = 1;
     let { width, height } = whole;
-    while (Math.max(width, height) > largest || width * height * 4 > gpu.traits.maxBindingBytes) {
+    while (Math.max(width, height) > largest || bytesOf(width, height) > gpu.traits.maxBindingBytes) {
       scale *= 2;
       width = Math.floor(whole.width / scale);
       height = Math.floor(whole.height / scale);
     }
-    const size = width * height * 4;
+    const size = bytesOf(width, height);
     const buffer = gpu.createStorage(size, 'picture');
     try {
       if (scale === 1) await importPagePicture(gpu, source, buffer);
@@ -135,6 +132,9 @@ export class GpuPicture {
     this.gpu.destroyBuffer(this.operand.ref.buffer);
   }
 }
+
+/** Kernels read four pixels at a time. */
+const bytesOf = (width: number, height: number): number => Math.ceil((width * height) / 4) * 16;
 
 /** Averages 2×2 pixels; an odd last row or column is dropped. */
 export function halve({ width, height, data }: Picture): Picture {
