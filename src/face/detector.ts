@@ -38,8 +38,8 @@ export interface DetectOptions {
   /** Score that a candidate must reach in P-, R- and O-Net. Default: the weights' own (`Mtcnn.thresholds`). */
   thresholds?: Thresholds;
   /**
-   * Take each face's points from a second look of O-Net, at a square that is turned with the face (view.ts), and a third at its
-   * mirror image: the mean of both. Default: what the weights' metadata say (`config.refinePoints`), else false.
+   * Take each face's points from a second look of O-Net, at three squares that are turned with the face (second_look.ts) and
+   * their mirror images: the mean of the six. Default: what the weights' metadata say (`config.refinePoints`), else false.
    */
   refinePoints?: boolean;
 }

@@ -1,4 +1,4 @@
-/** O-Net's second look at faces: where their points are, from a square turned with each and from its mirror image. */
+/** O-Net's second look at faces: where their points are, from squares turned with each and from their mirror images. */
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import { Program } from '../gpu/program.js';
 import type { Model } from '../graph/model.js';
@@ -10,8 +10,14 @@ import { MIRRORED_POINTS } from './boxes.js';
 import type { GpuPicture } from './gpu_picture.js';
 import { fromTurned, type TurnedWindow, viewOf } from './view.js';
 
-/** Faces a batch, each with its mirror image; a last part is filled up with empty work. */
+/** Squares a batch, each with its mirror image; a last part is filled up with empty work. */
 const BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+/** Sizes and turns (radians) at which a face is looked at, beside where its points put it: what one is wrong about another may not be. */
+const LOOKS = [
+  [1, 0],
+  [0.93, 0.07],
+  [1.07, -0.07],
+] as const;
 /** Bilinear samples a pixel and direction, at most. */
 const MOST_SAMPLES = 4;
 
@@ -29,11 +35,12 @@ export class SecondLook {
 
   /** @param first five points a face, in pixels of the GPU's picture. */
   async points(picture: GpuPicture, first: readonly Points[]): Promise<Points[]> {
-    const found: Points[] = [];
+    const views = first.flatMap((points) => looksAt(viewOf(points)));
+    const seen: Points[] = [];
     const largest = BATCHES[BATCHES.length - 1];
-    for (let at = 0; at < first.length; at += largest)
-      found.push(...(await this.batch(picture, first.slice(at, at + largest).map(viewOf))));
-    return found;
+    for (let at = 0; at < views.length; at += largest)
+      seen.push(...(await this.batch(picture, views.slice(at, at + largest))));
+    return first.map((_, i) => meanOf(seen.slice(i * LOOKS.length, (i + 1) * LOOKS.length)));
   }
 
   private async batch(picture: GpuPicture, views: readonly TurnedWindow[]): Promise<Points[]> {
@@ -73,6 +80,15 @@ export class SecondLook {
     this.gpu.destroyBuffer(this.#maps.buffer);
   }
 }
+
+const looksAt = ({ centre, side, angle }: TurnedWindow): TurnedWindow[] =>
+  LOOKS.map(([size, turn]) => ({ centre, side: side * size, angle: angle + turn }));
+
+const meanOf = (looks: readonly Points[]): Points =>
+  looks[0].map((_, k) => {
+    const [x, y] = [0, 1].map((c) => looks.reduce((sum, p) => sum + p[k][c], 0) / looks.length);
+    return [x, y] as const;
+  });
 
 /** From the middles of O-Net's pixels to those of the picture's, and how many samples a pixel takes. */
 function mapOf({ centre, side, angle }: TurnedWindow): number[] {

@@ -205,10 +205,19 @@ const USUAL = [
 ];
 
 /**
- * The mean of the points that O-Net sees in a square turned with the face and in its mirror image. As complex numbers the picture's
+ * The mean of the points that O-Net sees in three squares turned with the face and in their mirror images. As complex numbers the picture's
  * place of z in the square is a·z + b, with a and b by linear regression of the points on their usual places.
  */
 function secondLook(p: Picture, state: State, face: Found): Found {
+  const looks = [
+    look(p, state, face, 1, 0),
+    look(p, state, face, 0.93, 0.07),
+    look(p, state, face, 1.07, -0.07),
+  ];
+  return { ...face, points: looks[0].map((_, k) => (looks[0][k] + looks[1][k] + looks[2][k]) / 3) };
+}
+
+function look(p: Picture, state: State, face: Found, size: number, turn: number): number[] {
   const points = [0, 1, 2, 3, 4].map((k) => [face.points![k], face.points![5 + k]]);
   const mean = (of: number[][], k: number) => of.reduce((sum, z) => sum + z[k], 0) / 5;
   const [ux, uy, px, py] = [mean(USUAL, 0), mean(USUAL, 1), mean(points, 0), mean(points, 1)];
@@ -219,10 +228,17 @@ function secondLook(p: Picture, state: State, face: Found): Found {
     im += x * v - y * u;
     norm += x * x + y * y;
   }
-  const a = [re / norm, im / norm];
+  const straight = [re / norm, im / norm];
+  // About the square's middle, which stays, it is turned and grows.
+  const middle = [
+    px + straight[0] * (0.5 - ux) - straight[1] * (0.5 - uy),
+    py + straight[1] * (0.5 - ux) + straight[0] * (0.5 - uy),
+  ];
+  const [c, s] = [size * Math.cos(turn), size * Math.sin(turn)];
+  const a = [straight[0] * c - straight[1] * s, straight[0] * s + straight[1] * c];
   const place = (x: number, y: number) => [
-    px + a[0] * (x - ux) - a[1] * (y - uy),
-    py + a[1] * (x - ux) + a[0] * (y - uy),
+    middle[0] + a[0] * (x - 0.5) - a[1] * (y - 0.5),
+    middle[1] + a[1] * (x - 0.5) + a[0] * (y - 0.5),
   ];
   const pixel = (x: number, y: number, k: number) =>
     x < 0 || y < 0 || x >= p.width || y >= p.height ? 0 : p.data[(y * p.width + x) * 4 + k];
@@ -255,7 +271,7 @@ function secondLook(p: Picture, state: State, face: Found): Found {
   const back = [1, 0, 2, 4, 3, 6, 5, 7, 9, 8].map((k) => (k < 5 ? 1 - turned[k] : turned[k]));
   const both = [...plain].map((v, i) => (v + back[i]) / 2);
   const places = [0, 1, 2, 3, 4].map((k) => place(both[k], both[5 + k]));
-  return { ...face, points: [...places.map(([x]) => x), ...places.map(([, y]) => y)] };
+  return [...places.map(([x]) => x), ...places.map(([, y]) => y)];
 }
 
 function stageThree(p: Picture, state: State, boxes: number[][], threshold: number): Found[] {

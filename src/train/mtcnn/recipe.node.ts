@@ -79,9 +79,9 @@ const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
 
 /**
  * How nets that have learnt for an hour or two, not for days, are best used: R-Net is less sure of faces than O-Net, and points
- * are steadier from two looks.
+ * are steadier from several looks.
  */
-const CONFIG = { thresholds: [0.6, 0.3, 0.7], refinePoints: true };
+const CONFIG = { thresholds: [0.6, 0.1, 0.7], refinePoints: true };
 
 /** @throws WfrError when the folder holds another run, or a loss is no number; AbortError when stopped. */
 export async function trainMtcnn(

@@ -108,7 +108,7 @@ describe('the recipe of the detector', () => {
     const weights = await openWeights([file!]);
     expect(weights.metadata).toMatchObject({
       net: 'mtcnn',
-      config: { thresholds: [0.6, 0.3, 0.7], refinePoints: true },
+      config: { thresholds: [0.6, 0.1, 0.7], refinePoints: true },
     });
     const detector = Mtcnn.create(gpu, weights);
     await detector.destroy();
