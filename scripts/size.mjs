@@ -9,9 +9,9 @@ import { build } from 'esbuild';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** @typedef {{ use: string, imports: string, kilobytes: number, without?: string[] }} Use */
-/** Budgets in kB (1,000 bytes) after gzip: about a fifth above what is there. @type {Use[]} */
+/** Budgets in kB (1,000 bytes) after gzip: a little above what is there. @type {Use[]} */
 const uses = [
-  { use: 'everything', imports: '*', kilobytes: 90 },
+  { use: 'everything', imports: '*', kilobytes: 100 },
   {
     use: 'recognise faces',
     imports: '{ openGpu, fetchWeights, FaceRecognizer, Facebank, drawFaces }',
