@@ -104,7 +104,8 @@ export async function picture(kind: string) {
   for (const undo of restore) undo();
   gpu.check();
   let difference = 0;
-  for (let i = 0; i < bytes.length; i++)
+  // The buffer is a multiple of four pixels.
+  for (let i = 0; i < data.data.length; i++)
     if (i % 4 < 3) difference = Math.max(difference, Math.abs(bytes[i] - data.data[i]));
   return { width, height, difference, used, kept: gpu.stats.buffers - before.buffers };
 }
