@@ -1,9 +1,7 @@
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import { Program } from '../gpu/program.js';
 import type { Executable } from '../graph/executable.js';
 import { Model } from '../graph/model.js';
 import { resizeRectangles } from '../kernels/picture/resize.js';
-import { unpad } from '../kernels/tensor.js';
 import { ONET_SIZE, onet, pnet, RNET_SIZE, rnet } from '../nets/mtcnn.js';
 import type { WeightsMetadata } from '../weights/metadata.js';
 import type { StateDict } from '../weights/state_dict.js';
@@ -249,28 +247,11 @@ export class Mtcnn {
     // Rows past the part keep a one-pixel rectangle: their results are dropped.
     const rectangles = new Uint32Array(x.shape[0] * 4).map((_, i) => part[i >> 2]?.[i & 3] ?? (i & 2) >> 1);
     this.gpu.write(this.rectangles.buffer, 0, rectangles);
-    const crop = await Program.create(
-      this.gpu,
-      resizeRectangles(picture.operand, this.rectangles, x, NORMALISATION),
+    const crop = resizeRectangles(picture.operand, this.rectangles, x, NORMALISATION);
+    const outputs = await executable.runAfter(crop, names);
+    return Object.fromEntries(
+      names.map((n) => [n, outputs[n].subarray(0, (outputs[n].length / x.shape[0]) * part.length)]),
     );
-    try {
-      const wanted = names.map((n) => executable.outputs.get(n)!);
-      const bytes = await this.gpu.runAndRead(
-        (encoder) => {
-          crop.record(encoder);
-          executable.record(encoder);
-        },
-        wanted.map((o) => o.ref),
-      );
-      return Object.fromEntries(
-        names.map((n, k) => {
-          const values = unpad(new Float32Array(bytes[k]), wanted[k].shape);
-          return [n, values.subarray(0, (values.length / x.shape[0]) * part.length)];
-        }),
-      );
-    } finally {
-      crop.destroy();
-    }
   }
 
   async destroy(): Promise<void> {

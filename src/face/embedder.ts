@@ -1,9 +1,7 @@
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import { Program } from '../gpu/program.js';
 import type { Executable } from '../graph/executable.js';
 import { Model } from '../graph/model.js';
 import { type ChannelOrder, warpFaces } from '../kernels/picture/warp.js';
-import { unpad } from '../kernels/tensor.js';
 import { averaged, type Picture } from '../media/picture.js';
 import { type Recogniser, recogniserOf } from '../nets/registry.js';
 import type { Weights } from '../weights/convert.js';
@@ -141,21 +139,9 @@ export class Embedder {
     this.gpu.write(this.maps.buffer, 0, maps);
     const { mean, scale, order } = this.net.preprocessing;
     const options = { mean, scale, order: order as ChannelOrder, mirror: this.flip };
-    const warp = await Program.create(this.gpu, warpFaces(picture.operand, this.maps, x, options));
-    try {
-      const output = executable.outputs.get('embedding')!;
-      const [bytes] = await this.gpu.runAndRead(
-        (encoder) => {
-          warp.record(encoder);
-          executable.record(encoder);
-        },
-        [output.ref],
-      );
-      const values = unpad(new Float32Array(bytes), output.shape);
-      return part.map((_, i) => this.combine(values, i, batch));
-    } finally {
-      warp.destroy();
-    }
+    const warp = warpFaces(picture.operand, this.maps, x, options);
+    const { embedding } = await executable.runAfter(warp, ['embedding']);
+    return part.map((_, i) => this.combine(embedding, i, batch));
   }
 
   /** Adds the mirror image's embedding and normalises to length one. */

@@ -1,9 +1,7 @@
 /** O-Net's second look at faces: where their points are, from squares turned with each and from their mirror images. */
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import { Program } from '../gpu/program.js';
 import type { Model } from '../graph/model.js';
 import { warpFaces } from '../kernels/picture/warp.js';
-import { unpad } from '../kernels/tensor.js';
 import { ONET_SIZE } from '../nets/mtcnn.js';
 import type { Points } from './align.js';
 import { MIRRORED_POINTS } from './boxes.js';
@@ -47,33 +45,22 @@ export class SecondLook {
     const count = BATCHES.find((b) => b >= views.length)!;
     const executable = await this.onet.at([2 * count, ONET_SIZE, ONET_SIZE, 3]);
     const x = executable.inputs.get('x')!;
-    const output = executable.outputs.get('points')!;
     const maps = new Float32Array(count * 8);
     for (const [i, view] of views.entries()) maps.set(mapOf(view), i * 8);
     this.gpu.write(this.#maps.buffer, 0, maps);
-    const warp = await Program.create(
-      this.gpu,
-      warpFaces(picture.operand, this.#maps, x, { ...this.normalisation, order: 'rgb', mirror: true }),
-    );
-    try {
-      const [bytes] = await this.gpu.runAndRead(
-        (encoder) => {
-          warp.record(encoder);
-          executable.record(encoder);
-        },
-        [output.ref],
+    const warp = warpFaces(picture.operand, this.#maps, x, {
+      ...this.normalisation,
+      order: 'rgb',
+      mirror: true,
+    });
+    const { points: values } = await executable.runAfter(warp, ['points']);
+    return views.map((view, i) => {
+      const straight = values.subarray(10 * i, 10 * i + 10);
+      const mirrored = values.subarray(10 * (count + i), 10 * (count + i) + 10);
+      return MIRRORED_POINTS.map((m, k) =>
+        fromTurned([(straight[k] + 1 - mirrored[m]) / 2, (straight[5 + k] + mirrored[5 + m]) / 2], view),
       );
-      const values = unpad(new Float32Array(bytes), output.shape);
-      return views.map((view, i) => {
-        const straight = values.subarray(10 * i, 10 * i + 10);
-        const mirrored = values.subarray(10 * (count + i), 10 * (count + i) + 10);
-        return MIRRORED_POINTS.map((m, k) =>
-          fromTurned([(straight[k] + 1 - mirrored[m]) / 2, (straight[5 + k] + mirrored[5 + m]) / 2], view),
-        );
-      });
-    } finally {
-      warp.destroy();
-    }
+    });
   }
 
   destroy(): void {

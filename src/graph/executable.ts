@@ -158,9 +158,32 @@ export class Executable {
   ): Promise<Record<string, Float32Array>> {
     this.gpu.check();
     for (const [name, data] of Object.entries(inputs)) this.setInput(name, data);
+    return this.#recordAndRead((encoder) => this.record(encoder), wanted);
+  }
+
+  /** The same behind kernels that make the inputs: one submit, one readback. */
+  async runAfter(
+    calls: readonly KernelCall<BufferRange>[],
+    wanted?: readonly string[],
+  ): Promise<Record<string, Float32Array>> {
+    const before = await Program.create(this.gpu, calls);
+    try {
+      return await this.#recordAndRead((encoder) => {
+        before.record(encoder);
+        this.record(encoder);
+      }, wanted);
+    } finally {
+      before.destroy();
+    }
+  }
+
+  async #recordAndRead(
+    record: (encoder: GPUCommandEncoder) => void,
+    wanted?: readonly string[],
+  ): Promise<Record<string, Float32Array>> {
     const names = wanted ?? [...this.outputs.keys()];
     const bytes = await this.gpu.runAndRead(
-      (encoder) => this.record(encoder),
+      record,
       names.map((n) => this.outputs.get(n)!.ref),
     );
     return Object.fromEntries(
