@@ -2,12 +2,15 @@
  * Dawn's Node binding polls in a tight loop through the global `setImmediate` while any of its promises is
  * pending. On a machine whose "GPU" is its CPU that takes a third of the arithmetic away; on others it burns
  * the core that should decode pictures. This wraps `setImmediate` so that the binding's own callback is
- * spaced out: the first polls come at once (short waits stay short), later ones after 0.1 ms of sleep, and
- * after some milliseconds by a 1 ms timer, which lets the event loop rest.
+ * spaced out: the first polls come at once (short waits stay short), later ones after a sleep that grows with the wait,
+ * for each takes some 25 µs from the kernels, and after some milliseconds by a 1 ms timer, which lets the event loop rest.
  */
 const IMMEDIATE_POLLS = 3;
-const SLEEP_MS = 0.1;
-const SLEEPING_POLLS = 200;
+const SLEEPING_POLLS = 20;
+/** Of the time waited so far: what a sleep adds to a wait at most. */
+const SLEEP_SHARE = 0.25;
+const SHORTEST_SLEEP_MS = 0.2;
+const LONGEST_SLEEP_MS = 1;
 
 let installed = false;
 
@@ -17,6 +20,7 @@ export function spacePolls(): void {
   const original = globalThis.setImmediate;
   const sleepCell = new Int32Array(new SharedArrayBuffer(4));
   let polls = 0;
+  let begin = 0;
   let insidePoll = false;
 
   const isBindingCallback = (callback: unknown): boolean =>
@@ -28,6 +32,7 @@ export function spacePolls(): void {
     if (!isBindingCallback(callback)) return original(callback, ...args);
     // A poll that schedules the next one continues the same wait; any other call begins a new one.
     polls = insidePoll ? polls + 1 : 0;
+    if (polls === 0) begin = performance.now();
     const poll = () => {
       insidePoll = true;
       try {
@@ -39,7 +44,8 @@ export function spacePolls(): void {
     if (polls < IMMEDIATE_POLLS) return original(poll);
     if (polls < SLEEPING_POLLS) {
       return original(() => {
-        Atomics.wait(sleepCell, 0, 0, SLEEP_MS);
+        const share = SLEEP_SHARE * (performance.now() - begin);
+        Atomics.wait(sleepCell, 0, 0, Math.min(LONGEST_SLEEP_MS, Math.max(SHORTEST_SLEEP_MS, share)));
         poll();
       });
     }
