@@ -59,6 +59,22 @@ export interface KernelCall<B> {
 /** How a storage array is declared: outputs and everything that may share their GPU buffer need read_write. */
 export type Access = 'read' | 'read_write';
 
+/**
+ * A call whose inputs that are the same memory (x · x, a residual that is also what is convolved) are one array under
+ * one name: WebGPU refuses a dispatch that binds a buffer twice where either binding may write.
+ */
+export function bindOnce<B>(call: KernelCall<B>, isSame: (a: B, b: B) => boolean): KernelCall<B> {
+  let { body } = call;
+  const buffers = call.buffers.filter((b, i) => {
+    const first = call.buffers.find(
+      (a, j) => j < i && !a.write && !b.write && a.element === b.element && isSame(a.ref, b.ref),
+    );
+    if (first) body = body.replace(new RegExp(`\\b(load_)?${b.name}\\b(?=[[(])`, 'g'), `$1${first.name}`);
+    return !first;
+  });
+  return buffers.length < call.buffers.length ? { ...call, body, buffers } : call;
+}
+
 /** The complete WGSL of a call, given the access mode of each of its buffers. */
 export function wgslOf(call: KernelCall<unknown>, access: readonly Access[]): string {
   const fields = Object.entries(call.uniforms);

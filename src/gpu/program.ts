@@ -1,6 +1,6 @@
 import { GpuError } from './errors.js';
 import type { BufferRange, Gpu } from './gpu.js';
-import { type Access, type KernelCall, uniformBytes } from './kernel_call.js';
+import { type Access, bindOnce, type KernelCall, uniformBytes } from './kernel_call.js';
 
 interface Step {
   pipeline: GPUComputePipeline;
@@ -29,10 +29,11 @@ export class Program {
    */
   static async create(
     gpu: Gpu,
-    calls: readonly KernelCall<BufferRange>[],
+    given: readonly KernelCall<BufferRange>[],
     isConstant: (range: BufferRange) => boolean = () => false,
   ): Promise<Program> {
     gpu.check();
+    const calls = given.map((call) => bindOnce(call, isSameRange));
     const alignment = gpu.device.limits.minUniformBufferOffsetAlignment;
     const offsets: number[] = [];
     let total = 0;
@@ -101,6 +102,9 @@ export class Program {
     if (this.uniforms) this.gpu.destroyBuffer(this.uniforms);
   }
 }
+
+const isSameRange = (a: BufferRange, b: BufferRange) =>
+  a.buffer === b.buffer && a.offset === b.offset && a.size === b.size;
 
 function validate(gpu: Gpu, call: KernelCall<BufferRange>): void {
   const { limits } = gpu.device;

@@ -66,17 +66,6 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       absorb(next);
       next = undefined;
     } else slope = ones(graph, node.shape[node.shape.length - 1], derivations);
-    let residual: Tensor | undefined;
-    const pool = node.op === 'conv2d' && next?.op === 'maxPool' ? poolOf(source, node, next) : undefined;
-    if (pool) absorb(next!);
-    if (next?.op === 'add') {
-      // The other operand must exist by now: the convolution takes the place where the sum stood only if so.
-      const other = next.inputs[0] === last.id ? next.inputs[1] : next.inputs[0];
-      if (other !== last.id && mapped.has(other)) {
-        residual = mapped.get(other);
-        absorb(next);
-      }
-    }
     const norm = source.node(node.inputs[0]);
     const hasInputAffine =
       node.op === 'conv2d' &&
@@ -84,8 +73,21 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       !done.has(norm.id) &&
       soleUser(norm.id) === node &&
       takesInputAffine(source.node(node.inputs[1]).shape, node.attributes);
-    const affine = hasInputAffine ? affineOf(source, norm, values, derivations) : [];
     const x = mapped.get(hasInputAffine ? norm.inputs[0] : node.inputs[0])!;
+    let residual: Tensor | undefined;
+    const pool = node.op === 'conv2d' && next?.op === 'maxPool' ? poolOf(source, node, next) : undefined;
+    if (pool) absorb(next!);
+    if (next?.op === 'add') {
+      // The other operand must exist by now: the convolution takes the place where the sum stood only if so. It is
+      // not what the convolution reads, unless a dispatch before maps that: bound as different types, no dispatch takes it twice.
+      const other = next.inputs[0] === last.id ? next.inputs[1] : next.inputs[0];
+      const isFree = hasInputAffine || mapped.get(other) !== x;
+      if (other !== last.id && mapped.has(other) && isFree) {
+        residual = mapped.get(other);
+        absorb(next);
+      }
+    }
+    const affine = hasInputAffine ? affineOf(source, norm, values, derivations) : [];
     const vectors = affine.map((name) =>
       graph.parameter(name, [norm.shape[norm.shape.length - 1]], 'vector'),
     );

@@ -111,6 +111,31 @@ describe('compile', () => {
     }
   });
 
+  it('agrees where one tensor is used twice in an op, or is input and residual', async () => {
+    const g = new Graph('twice');
+    const x = g.input('x', [2, 5, 6, 6]);
+    const weight = (name: string) => g.parameter(name, [6, 6, 3, 3], 'conv');
+    g.output('square', g.mul(x, x));
+    g.output('double', g.add2(x, x));
+    g.output('residual', g.add2(g.conv2d(x, weight('c1.weight'), { padding: 1 }), x));
+    const z = g.relu(x);
+    g.output('normed', g.add2(z, g.conv2d(norm(g, 'bn', z), weight('c2.weight'), { padding: 1 })));
+    const values = fill(g);
+    const input = signal(360);
+    const expected = evaluate(g, { x: input }, values);
+    for (const fused of [true, false]) {
+      const store = new ParameterStore(gpu, values);
+      const exe = await compile(gpu, g, store, values, { fuse: fused });
+      const got = await exe.run({ x: input });
+      for (const name of ['square', 'double', 'residual', 'normed'])
+        expect(Math.max(...expected[name].map((v, i) => Math.abs(v - got[name][i]))), name).toBeLessThan(
+          5e-6,
+        );
+      exe.destroy();
+      store.destroy();
+    }
+  });
+
   it.each([
     [2, true],
     [3, true],

@@ -105,6 +105,18 @@ function others(): Graph {
 }
 
 /** Distance of two vectors over the length of the second. */
+/** Ops with one tensor for both operands, and a norm and a convolution to which their own input is added. */
+function twice(): Graph {
+  const g = new Graph('twice', { training: true });
+  let x: Tensor = g.input('x', [3, 6, 5, 4]);
+  x = conv(g, 'c1', x, 6, { kernel: 3, padding: 1 });
+  x = g.add2(norm(g, 'bn1', x), x);
+  x = g.add2(conv(g, 'c2', x, 6, { kernel: 1 }), x);
+  x = g.add2(g.mul(x, x), g.scale(g.add2(x, x), 0.2));
+  g.output('loss', g.softmaxCrossEntropy(g.globalAvgPool(x), g.input('labels', [3], 'u32')));
+  return g;
+}
+
 function distance(a: Float32Array, b: Float32Array): number {
   let d = 0;
   let l = 0;
@@ -118,6 +130,7 @@ function distance(a: Float32Array, b: Float32Array): number {
 describe('gradients of whole graphs against TensorFlow.js', () => {
   it.each([
     ['every other op', others, 7],
+    ['tensors used twice in an op', twice, 6],
     ['MobileFaceNet', () => classify(mobileFaceNet([4, 32, 32, 3], NARROW, { training: true }), 6), 6],
     [
       'iResNet of two blocks',
