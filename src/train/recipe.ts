@@ -138,6 +138,9 @@ export function dataDifferences(then: DataOrigin, now: DataOrigin): string[] {
   if (then.teacher !== now.teacher) {
     const how = !then.teacher ? 'none before' : !now.teacher ? 'none now' : 'other embeddings';
     out.push(`teacher (${how})`);
+  } else if (then.teacher) {
+    const [before, after] = [then.teacherMean ?? 1, now.teacherMean ?? 1];
+    if (before !== after) out.push(`share of the teacher's mean (${before} before, ${after} now)`);
   }
   return out;
 }

@@ -337,12 +337,26 @@ describe('batches', () => {
 describe('teachers', () => {
   it('are centred and normalised; rows that are not finite teach nothing', () => {
     const data = Float32Array.from([3, 1, 5, 1, Number.NaN, 2, 4, 4]);
-    const out = prepareTeacher([{ rows: [0, 1, 2, 3], data }, { rows: [0] }], 2);
+    const out = prepareTeacher([{ rows: [0, 1, 2, 3], data }, { rows: [0] }], 2, 1);
     const centred = [[-1, -1], [1, -1], undefined, [0, 2], undefined];
     centred.forEach((row, i) => {
       const length = row ? Math.hypot(...row) : 1;
       expect(out[i * 2]).toBeCloseTo((row?.[0] ?? 0) / length, 6);
       expect(out[i * 2 + 1]).toBeCloseTo((row?.[1] ?? 0) / length, 6);
+    });
+  });
+
+  it('keep a share of their mean', () => {
+    const data = Float32Array.from([3, 1, 5, 1, 4, 4]);
+    const out = prepareTeacher([{ rows: [0, 1, 2], data }], 2, 0.5);
+    const rows = [
+      [3 - 2, 1 - 1],
+      [5 - 2, 1 - 1],
+      [4 - 2, 4 - 1],
+    ];
+    rows.forEach(([x, y], i) => {
+      expect(out[i * 2]).toBeCloseTo(x / Math.hypot(x, y), 6);
+      expect(out[i * 2 + 1]).toBeCloseTo(y / Math.hypot(x, y), 6);
     });
   });
 });
@@ -358,7 +372,10 @@ describe('a teacher that teaches nothing', () => {
     ['nothing but NaN', new Array(6).fill(Number.NaN), /of 3 pictures, 0 have an embedding/],
     ['one only', [1, 2, ...new Array(4).fill(Number.NaN)], /of 3 pictures, 1 .* none is left/],
   ])('is refused: %s', (_, values, message) => {
-    expect(() => prepareTeacher([{ rows, data: Float32Array.from(values) }], 2, 't.npy')).toThrow(message);
+    for (const share of [0, 0.8, 1])
+      expect(() => prepareTeacher([{ rows, data: Float32Array.from(values) }], 2, share, 't.npy')).toThrow(
+        message,
+      );
   });
 });
 

@@ -167,6 +167,9 @@ describe('a checkpoint', () => {
     await expect(resumed([taught, data], [taught, { teacher: teacher(2) }])).rejects.toThrow(
       /another run: teacher \(other embeddings\) differs/,
     );
+    await expect(resumed([taught, data], [taught, { ...data, teacherMean: 1 }])).rejects.toThrow(
+      /another run: share of the teacher's mean \(0\.8 before, 1 now\) differs/,
+    );
   });
 
   it('that does not say what data it is of is taken, and that is told', async () => {

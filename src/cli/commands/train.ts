@@ -54,6 +54,7 @@ async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Pr
       seed: recipe.seed,
       augmentation,
       normalisation: { mean, scale },
+      teacherMean: flags.teacherMean,
       threads: flags.threads,
     });
     let trainer: Trainer | undefined;

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { PackEncoding } from '../../train/data/pack.node.js';
+import { TEACHER_MEAN } from '../../train/data/teacher.js';
 import { SCHEDULES } from '../../train/schedule.js';
 import { collect, integerIn, numberIn } from '../options.js';
 import type { SessionFlags } from '../session.js';
@@ -8,6 +9,7 @@ import { LOSSES, NETS, type RecipeFlags } from './recipe.js';
 export interface TrainFlags extends Omit<SessionFlags, 'net' | 'precision'>, RecipeFlags {
   data: string[];
   distill: string[];
+  teacherMean: number;
   out: string;
   cache?: string;
   pack?: PackEncoding;
@@ -101,6 +103,12 @@ export function trainOptions(command: Command): Command {
       1,
     )
     .option('--identity-weight <w>', 'factor on the loss over identities', positive, 1)
+    .option(
+      '--teacher-mean <share>',
+      "share of the teacher's mean that is taken from its embeddings before they are normalised",
+      numberIn(0, 1),
+      TEACHER_MEAN,
+    )
     .option('--distill-weight <w>', "factor on 1 − cosine to the teacher's embedding", numberIn(0, 1e6), 1)
     .option(
       '--relation-weight <w>',

@@ -2,7 +2,7 @@ import { WfrError } from '../../gpu/errors.js';
 import { type Augmentation, augment, type Normalisation } from './augment.js';
 import { fingerprint } from './fingerprint.js';
 import { augmentStream, type Batch, type DataOrigin, type DataSource, Order, UNLABELLED } from './source.js';
-import { prepareTeacher } from './teacher.js';
+import { prepareTeacher, TEACHER_MEAN } from './teacher.js';
 
 export interface MemoryPicture {
   name: string;
@@ -21,6 +21,8 @@ export interface MemorySourceOptions {
   normalisation?: Normalisation;
   /** [N, dimension] embeddings of a teacher. */
   teacher?: { data: Float32Array; dimension: number };
+  /** Share of the teacher's mean that is subtracted. Default 0.8. */
+  teacherMean?: number;
 }
 
 /** Batches from pictures in memory: for pages, and for sets small enough. Gives what PackedSource gives for the same. */
@@ -51,6 +53,7 @@ export class MemorySource implements DataSource {
       this.#teacher = prepareTeacher(
         [{ rows: pictures.map((_, i) => i), data: options.teacher.data }],
         this.teacherDimension,
+        options.teacherMean,
       );
   }
 
@@ -61,7 +64,7 @@ export class MemorySource implements DataSource {
 
   #describe(): DataOrigin {
     const { pictures, options } = this;
-    const { teacher, augmentation = {} } = options;
+    const { teacher, teacherMean = TEACHER_MEAN, augmentation = {} } = options;
     const parts = pictures.flatMap(({ name, identity = null, rgb }) => [
       JSON.stringify([name, identity]),
       rgb,
@@ -71,7 +74,7 @@ export class MemorySource implements DataSource {
       identities: this.identities.length,
       augmentation,
       data: fingerprint(parts),
-      teacher: teacher && fingerprint([teacher.data]),
+      ...(teacher && { teacher: fingerprint([teacher.data]), teacherMean }),
     };
   }
 

@@ -7,7 +7,7 @@ import { prefetch, WorkerPool } from '../prefetch.node.js';
 import type { Augmentation, Normalisation } from './augment.js';
 import type { Pack, PackEncoding } from './pack.node.js';
 import { type Batch, type DataOrigin, type DataSource, Order, UNLABELLED } from './source.js';
-import { prepareTeacher } from './teacher.js';
+import { prepareTeacher, TEACHER_MEAN } from './teacher.js';
 
 /** What a worker thread knows from the start. */
 export interface WorkerSetup {
@@ -33,6 +33,8 @@ export interface PackedSourceOptions {
   seed: number;
   augmentation: Augmentation;
   normalisation: Normalisation;
+  /** Share of the teacher's mean that is subtracted. Default 0.8. */
+  teacherMean?: number;
   /** Threads. Default 1. */
   threads?: number;
   /** Batches prepared ahead. Default 4. */
@@ -110,6 +112,7 @@ export class PackedSource implements DataSource {
         names.flatMap((_, i) => [p, offsets[i], offsets[i + 1] - offsets[i]]),
       ),
     );
+    const { teacherMean = TEACHER_MEAN } = options;
     const teachers = sets.flatMap(({ teacher }) => teacher ?? []);
     this.teacherDimension = teachers[0]?.shape[1] ?? 0;
     const odd = teachers.find(({ shape }) => shape[1] !== this.teacherDimension);
@@ -121,6 +124,7 @@ export class PackedSource implements DataSource {
       this.#teacher = prepareTeacher(
         sets.map(({ pack, teacher }) => ({ rows: pack.index.rows, data: teacher?.data })),
         this.teacherDimension,
+        teacherMean,
         teachers.map(({ file }) => file).join(', '),
       );
     this.origin = {
@@ -128,7 +132,7 @@ export class PackedSource implements DataSource {
       identities: this.identities.length,
       augmentation: options.augmentation,
       data: dataHash(sets),
-      teacher: teachers.length > 0 ? teacherHash(sets) : undefined,
+      ...(teachers.length > 0 && { teacher: teacherHash(sets), teacherMean }),
     };
     const setup: WorkerSetup = {
       packs: sets.map(({ pack: { file, index } }) => ({ file, side: index.side, encoding: index.encoding })),

@@ -26,6 +26,8 @@ export interface DataOrigin {
   data: string;
   /** Changes with the teacher's embeddings; absent without a teacher. */
   teacher?: string;
+  /** Share of the teacher's mean that is subtracted; all of it in checkpoints that do not say. */
+  teacherMean?: number;
 }
 
 /** Where pictures come from: files in Node, fetched or drawn pictures in a page. */
