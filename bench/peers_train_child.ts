@@ -3,6 +3,7 @@
 // the engine and compiles, and is answered.
 import { existsSync, readFileSync } from 'node:fs';
 import { openGpu } from '../src/gpu/gpu.js';
+import type { FloatType } from '../src/gpu/kernel_call.js';
 import { FlatLayout } from '../src/graph/flat_layout.js';
 import { TrainableParameters } from '../src/graph/trainable.js';
 import { TrainingStep } from '../src/graph/training.js';
@@ -29,10 +30,10 @@ const graph = trainingGraph(net, batch, side);
 const values = initialize(graph, 1);
 const { x, labels } = trainingBatch(batch, side);
 
-async function ours(): Promise<Step> {
+async function ours(precision: FloatType): Promise<Step> {
   const gpu = await openGpu();
   const parameters = TrainableParameters.create(gpu, graph, values, TRAINABLE);
-  const step = await TrainingStep.compile(gpu, graph, 'loss', parameters);
+  const step = await TrainingStep.compile(gpu, graph, 'loss', parameters, { precision });
   step.setInput('x', x);
   step.setInput('labels', labels);
   return async () => (await step.run({ learningRate: LEARNING_RATE }, ['loss'])).loss[0];
@@ -50,7 +51,8 @@ async function peer(open: typeof jax): Promise<Step> {
 }
 
 const OPEN: Record<string, () => Promise<Step>> = {
-  'wfr f32': ours,
+  'wfr f32': () => ours('f32'),
+  'wfr f16': () => ours('f16'),
   'jax-js webgpu': () => peer(jax),
   'tfjs webgpu': () => peer(tfjs),
 };
