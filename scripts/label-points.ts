@@ -19,6 +19,7 @@ import type { Picture } from '../src/media/picture.js';
 import { ONET_SIZE, onet } from '../src/nets/mtcnn.js';
 import { cropTurned } from '../src/train/mtcnn/crop.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { positiveWhole } from './lib/flags.mjs';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -28,13 +29,14 @@ if (!flags.out || positionals.length === 0) {
   console.error('Give --out FILE.csv and the folders of aligned faces.');
   process.exit(1);
 }
+const every = positiveWhole('every', flags.every);
 const BATCH = 64;
 /** Where the box of an aligned face usually lies, as a square. */
 const START = { x1: 2, y1: 6, x2: 110, y2: 114 };
 const LEAST_SCORE = 0.9;
 
 const { files } = await expandInputs(positionals);
-const chosen = files.filter((_, i) => i % Number(flags.every) === 0);
+const chosen = files.filter((_, i) => i % every === 0);
 const gpu = await openGpu();
 const { state } = await loadWeights('detector', { path: flags.weights });
 const net = await new Model(gpu, onet, state).at([BATCH, ONET_SIZE, ONET_SIZE, 3]);

@@ -13,6 +13,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { positiveWhole } from './lib/flags.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values: flags, positionals } = parseArgs({
@@ -24,6 +25,7 @@ if (!data || !out) {
   console.error('node scripts/teacher.mjs DATA OUT.npy [--limit N] [--wasm DIR]');
   process.exit(1);
 }
+const limit = flags.limit === undefined ? undefined : positiveWhole('limit', flags.limit);
 const { listPictures } = await import('../dist/train/data/listing.node.js');
 const { decodePicture } = await import('../dist/media/decode.node.js');
 const { writeAtomically } = await import('../dist/media/files.node.js');
@@ -32,9 +34,12 @@ const { halfBits } = await import('../dist/kernels/packing.js');
 const CHIP = 150;
 const DIMENSION = 128;
 
+const listing = await listPictures(data).catch((/** @type {Error} */ error) => {
+  console.error(error.message);
+  process.exit(1);
+});
+const pictures = listing.pictures.slice(0, limit);
 const net = await loadNet(flags.wasm ?? join(root, 'node_modules/@tensorflow/tfjs-backend-wasm/dist'));
-const listing = await listPictures(data);
-const pictures = listing.pictures.slice(0, flags.limit ? Number(flags.limit) : undefined);
 const rows = new Uint16Array(pictures.length * DIMENSION);
 const started = Date.now();
 for (const [i, { file, name }] of pictures.entries()) {

@@ -44,14 +44,16 @@ export function projectFolder(): string {
  * Finds weights: the given path, then WFR_WEIGHTS (both a file or a folder, searched with its subfolders),
  * the cache of pulled weights, the project's `weights/`.
  * @param net which recogniser to prefer where a folder holds several (`mobilefacenet`, `iresnet`, or a part of a file's path).
+ * @param option what gave the path, for messages
  * @throws WeightsError saying where it looked and what to do.
  */
 export async function loadWeights(
   role: Role,
-  options: { path?: string; net?: string } = {},
+  options: { path?: string; net?: string; option?: string } = {},
 ): Promise<LoadedWeights> {
+  const { option = '--weights' } = options;
   const places: [string, string | undefined][] = options.path
-    ? [['--weights', options.path]]
+    ? [[option, options.path]]
     : [
         ['WFR_WEIGHTS', process.env.WFR_WEIGHTS],
         // Someone who pulled weights wants them rather than those that ship.
@@ -62,19 +64,23 @@ export async function loadWeights(
   for (const [place, location] of places) {
     if (!location) continue;
     if (!existsSync(location)) {
-      if (place === '--weights' || place === 'WFR_WEIGHTS')
+      if (place === option || place === 'WFR_WEIGHTS')
         throw new WeightsError(`${place} names ${location}, which does not exist.`);
       continue;
     }
     looked.push(`${location} (${place})`);
     for (const files of await candidates(location)) {
       // A file that was named must be readable; in a folder, what is no weights is passed over.
-      const isNamed = place === '--weights' && files.includes(location);
+      const isNamed = place === option && files.includes(location);
       const found = await tryLoad(role, files, place, isNamed, options.net);
       if (found) return found;
     }
   }
   const wanted = options.net ? `${role} weights of net ${options.net}` : `${role} weights`;
+  if (option !== '--weights')
+    throw new WeightsError(
+      `${option} names ${options.path}, which holds no ${wanted}: give a file of a ${role} (${NETS[role].join(' or ')}), or a folder that holds one.`,
+    );
   throw new WeightsError(
     `No ${wanted} found${looked.length > 0 ? `; looked in ${looked.join(', ')}` : ''}. Give a file or folder with --weights or WFR_WEIGHTS, or download some: wfr weights list shows what there is, wfr weights pull NAME fetches it.`,
   );

@@ -16,6 +16,8 @@ import { describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/main.js';
 import { bestOf } from '../../src/cli/train/run.js';
 import { readLog } from '../../src/train/log.node.js';
+import { NETS } from '../../src/train/mtcnn/recipe.node.js';
+import { STAGES } from '../../src/train/mtcnn/stage.js';
 import type { ValidationResult } from '../../src/train/validation.node.js';
 import { saveWeights } from '../../src/weights/save.node.js';
 import { complained, inDir, inTemporaryFolder, put, wfr } from './helpers.js';
@@ -163,6 +165,45 @@ describe('weights to begin with', () => {
     expect(on, on.stderr).toMatchObject({ status: 0 });
     expect(on.stderr).not.toMatch(/begun at random/);
   }, 300_000);
+});
+
+describe('a detector', () => {
+  const mtcnn = async (...args: string[]): Promise<string> => {
+    mkdirSync(inDir('boxes'), { recursive: true });
+    const pictures = ['a.png', 'b.png'].map((file) => JSON.stringify({ file, faces: [[1, 2, 30, 30]] }));
+    writeFileSync(inDir('boxes', 'annotations.jsonl'), pictures.join('\n'));
+    complained.length = 0;
+    process.exitCode = undefined;
+    await run(['train', 'mtcnn', '--data', inDir('boxes'), '--out', inDir('detector'), ...args]);
+    expect(process.exitCode).toBe(1);
+    expect(existsSync(inDir('detector', 'mtcnn.safetensors'))).toBe(false);
+    return complained.join('\n');
+  };
+
+  it('is begun with, or masks by, weights of a detector: the message names the option', async () => {
+    const state = new Map([['conv1.weight', { shape: [1], data: new Float32Array(1) }]]);
+    const other = inDir('other.safetensors');
+    await saveWeights(other, { state, metadata: { net: 'iresnet' } });
+    for (const option of ['--mask', '--init']) {
+      expect(await mtcnn(option, inDir('none'))).toMatch(
+        new RegExp(`${option} names .*none, which does not exist`),
+      );
+      const message = await mtcnn(option, other);
+      expect(message).toMatch(
+        new RegExp(`${option} names .*other.safetensors, which holds no detector weights: .*mtcnn`),
+      );
+      expect(message).not.toMatch(/--weights/);
+    }
+  });
+
+  it('needs pictures that can be read', async () => {
+    expect(await mtcnn()).toMatch(/left out: .*a\.png.*pnet cannot be trained, .*2 of 2 pictures/s);
+  });
+
+  it('is trained for as many steps as the message says by which wrong ones are refused', async () => {
+    const steps = /O-Net: ([\d,]+)\./.exec(await mtcnn('--steps', '1,2'))![1];
+    expect(steps.split(',').map(Number)).toEqual(NETS.map((net) => STAGES[net].steps));
+  });
 });
 
 describe('names to freeze', () => {

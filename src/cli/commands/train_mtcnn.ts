@@ -33,6 +33,8 @@ interface Flags extends GpuFlags {
   title?: string;
 }
 
+const STEPS = NETS.map((net) => STAGES[net].steps);
+
 export function define(command: Command): void {
   gpuOptions(command)
     .requiredOption(
@@ -50,12 +52,7 @@ export function define(command: Command): void {
     )
     .option('--resume', 'go on with the run in --out')
     .option('--seed <n>', 'of weights, samples and order', integerIn(0, 2 ** 31), 1)
-    .option(
-      '--steps <p,r,o>',
-      'steps of each net',
-      stepsOf,
-      NETS.map((n) => STAGES[n].steps),
-    )
+    .option('--steps <p,r,o>', 'steps of each net', stepsOf, STEPS)
     .option('--batch <n>', 'samples a step (default: a number for each net)', integerIn(8, 4096))
     .option('--rate <n>', 'highest learning rate (default: a number for each net)', numberIn(1e-7, 1))
     .option(
@@ -105,15 +102,17 @@ function netsOf(text: string, before: readonly string[]): string[] {
 function stepsOf(text: string): number[] {
   const steps = text.split(',').map(Number);
   if (steps.length !== 3 || !steps.every((n) => Number.isInteger(n) && n >= 1))
-    throw new InvalidArgumentError('Give three whole numbers, for P-, R- and O-Net: 6000,4000,6000.');
+    throw new InvalidArgumentError(`Give three whole numbers, for P-, R- and O-Net: ${STEPS.join()}.`);
   return steps;
 }
 
 async function train(flags: Flags): Promise<void> {
   await requireFolder(flags.out);
-  const data = await findDetectorData(flags);
-  const mask = flags.mask ? (await loadWeights('detector', { path: flags.mask })).state : undefined;
-  const init = flags.init ? await loadWeights('detector', { path: flags.init }) : undefined;
+  const data = await findDetectorData(flags, note);
+  const mask = flags.mask
+    ? (await loadWeights('detector', { path: flags.mask, option: '--mask' })).state
+    : undefined;
+  const init = flags.init ? await loadWeights('detector', { path: flags.init, option: '--init' }) : undefined;
   const stages = Object.fromEntries(
     NETS.map((net, i) => [
       net,
@@ -161,7 +160,7 @@ async function train(flags: Flags): Promise<void> {
           signal,
         },
         {
-          note: (line) => stderr.write(`${stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`),
+          note,
           progress(what, done, total, detail = '') {
             if (what !== piece) [piece, since] = [what, performance.now()];
             const left = ((performance.now() - since) / 1000 / Math.max(1, done)) * (total - done);
@@ -174,6 +173,10 @@ async function train(flags: Flags): Promise<void> {
       if (file) console.log(`${file} and ${report} after ${clock((performance.now() - begin) / 1000)}`);
     }),
   );
+}
+
+function note(line: string): void {
+  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`);
 }
 
 function clock(seconds: number): string {

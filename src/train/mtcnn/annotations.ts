@@ -35,6 +35,7 @@ export interface AnnotatedPicture {
 
 /** Points found by a detector count only from this score on. */
 const LEAST_SCORE = 0.9;
+const COLUMNS = 'file,x1,y1,x2,y2,score,lex,ley,rex,rey,nx,ny,lmx,lmy,rmx,rmy';
 const MOST_FACES = 10_000;
 
 const baseName = (file: string): string => file.slice(file.lastIndexOf('/') + 1);
@@ -91,7 +92,10 @@ export function parseWiderText(text: string): AnnotatedPicture[] {
   return pictures;
 }
 
-/** A list of one face a picture with five points; rows without points are left out. */
+/**
+ * A list of one face a picture with five points; rows without points are left out.
+ * @throws WfrError naming the line that is no such row, and where no row can be used.
+ */
 export function parsePoints(text: string): AnnotatedPicture[] {
   const one = (
     file: string,
@@ -108,15 +112,26 @@ export function parsePoints(text: string): AnnotatedPicture[] {
   };
   if (text.trimStart().startsWith('[')) {
     const list = JSON.parse(text) as { file: string; box: number[]; points: number[] }[];
-    return list.flatMap(({ file, box, points }, i) => one(file, box, points, i + 1));
+    return usable(list.flatMap(({ file, box, points }, i) => one(file, box, points, i + 1)));
   }
   const pictures: AnnotatedPicture[] = [];
   for (const [i, line] of text.split('\n').entries()) {
+    // Further columns do no harm.
+    if (i === 0 && !`${line.replaceAll(/\s/g, '')},`.startsWith(`${COLUMNS},`))
+      throw new WfrError(`the first line must name the columns ${COLUMNS}`);
     const [file, ...rest] = line.trim().split(',');
     if (i === 0 || rest.length < 15 || rest[0] === '') continue;
     const n = rest.map(Number);
     if (n[4] >= LEAST_SCORE) pictures.push(...one(file, n.slice(0, 4), n.slice(5, 15), i + 1));
   }
+  return usable(pictures);
+}
+
+function usable(pictures: AnnotatedPicture[]): AnnotatedPicture[] {
+  if (pictures.length === 0)
+    throw new WfrError(
+      `no row can be used: a face a row is expected, in columns ${COLUMNS}, with a score of at least ${LEAST_SCORE} and its points in the box`,
+    );
   return pictures;
 }
 

@@ -26,19 +26,24 @@ export interface DataPlaces {
   heldOut?: string;
 }
 
-/** @throws WfrError naming the file that is missing or no list. */
-export async function findDetectorData(places: DataPlaces): Promise<DetectorData> {
+/**
+ * @param note takes a line about what was found but is doubtful
+ * @throws WfrError naming the file that is missing, no list, or of no use.
+ */
+export async function findDetectorData(
+  places: DataPlaces,
+  note?: (line: string) => void,
+): Promise<DetectorData> {
   const all = await annotatedPictures(places.data);
-  const names = places.heldOut
-    ? new Set((await read(places.heldOut)).split(/\r?\n/).filter(Boolean))
-    : undefined;
+  if (all.length === 0) throw new WfrError(`${places.data}: its annotations name no pictures.`);
+  const names = places.heldOut ? await heldOutNames(places.heldOut, all, note) : undefined;
   const isHeldOut = (p: AnnotatedPicture, i: number) => (names ? names.has(p.name) : i % 10 === 9);
   const listed: AnnotatedPicture[] = [];
   for (const list of places.points ?? []) {
     for (const p of await parsed(list, parsePoints))
       listed.push({ ...p, file: path.resolve(path.dirname(list), p.file) });
   }
-  const negatives = places.negatives ? (await expandInputs([places.negatives])).files.map((f) => f.path) : [];
+  const negatives = places.negatives ? await backgrounds(places.negatives) : [];
   const data = {
     pictures: all.filter((p, i) => !isHeldOut(p, i)),
     heldOut: all.filter(isHeldOut),
@@ -47,6 +52,36 @@ export async function findDetectorData(places: DataPlaces): Promise<DetectorData
   };
   if (data.pictures.length === 0) throw new WfrError(`${places.data}: no pictures are left to train on.`);
   return data;
+}
+
+/** A wrong list would have the pictures trained on that are to be held out. */
+async function heldOutNames(
+  file: string,
+  pictures: readonly AnnotatedPicture[],
+  note?: (line: string) => void,
+): Promise<Set<string>> {
+  const lines = (await read(file)).split('\n').map((line) => line.trim());
+  const names = new Set(lines.filter(Boolean));
+  const known = new Set(pictures.map((p) => p.name));
+  const strange = [...names].filter((name) => !known.has(name));
+  if (strange.length === names.size)
+    throw new WfrError(
+      `--held-out ${file}: none of its ${names.size} names is one of the pictures in --data. Give a file name a line, without folders, as ${pictures[0].name}.`,
+    );
+  if (strange.length > 0)
+    note?.(
+      `--held-out ${file}: ${strange.length} of its ${names.size} names are of no picture in --data, as ${strange[0]}`,
+    );
+  return names;
+}
+
+async function backgrounds(place: string): Promise<string[]> {
+  const { files, problems } = await expandInputs([place]);
+  if (problems.length > 0)
+    throw new WfrError(
+      `--negatives ${place}: ${problems[0].reason}. Give a folder of pictures of backgrounds, or leave it out.`,
+    );
+  return files.map((f) => f.path);
 }
 
 async function annotatedPictures(folder: string): Promise<AnnotatedPicture[]> {

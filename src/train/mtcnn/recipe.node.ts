@@ -11,6 +11,7 @@ import { Mtcnn } from '../../face/detector.js';
 import { WfrError } from '../../gpu/errors.js';
 import type { Gpu } from '../../gpu/gpu.js';
 import type { ParameterValue } from '../../graph/parameters.js';
+import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import { readPicture } from '../../media/decode.node.js';
 import { writeAtomically } from '../../media/files.node.js';
 import type { Picture } from '../../media/picture.js';
@@ -22,7 +23,7 @@ import { type LogRecord, readLog, TrainingLog } from '../log.node.js';
 import { Random } from '../random.js';
 import type { AnnotatedPicture } from './annotations.js';
 import type { DetectorData } from './data.node.js';
-import { Gatherer } from './gather.js';
+import { Gatherer, QUOTA } from './gather.js';
 import { readPack, SampleSink, writePack } from './pack.node.js';
 import { renderDetectorReport } from './report.js';
 import { type StageOptions, trainNet } from './stage.js';
@@ -83,7 +84,7 @@ const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
  */
 const CONFIG = { thresholds: [0.6, 0.1, 0.7], refinePoints: true };
 
-/** @throws WfrError when the folder holds another run, or a loss is no number; AbortError when stopped. */
+/** @throws WfrError when the folder holds another run, a net has nothing to learn from, or a loss is no number; AbortError when stopped. */
 export async function trainMtcnn(
   gpu: Gpu,
   data: DetectorData,
@@ -166,7 +167,8 @@ class Run {
   private async stage(net: MtcnnNet): Promise<Map<string, ParameterValue>> {
     const ready = await this.finished(net);
     if (ready) return ready;
-    const pack = (await readPack(this.file(net, 'samples.pack'))) ?? (await this.gather(net));
+    const old = await readPack(this.file(net, 'samples.pack'));
+    const pack = old && lacking(old.tasks).length === 0 ? old : await this.gather(net);
     this.hooks.note?.(`${net}: ${describePack(pack.tasks)}`);
     const store = await CheckpointStore.open(this.file(net, 'checkpoints'), 2);
     const last = await store.latest(this.hooks.note);
@@ -237,13 +239,16 @@ class Run {
     const detector = net === 'pnet' ? undefined : Mtcnn.create(this.gpu, { state: this.state });
     const after = net === 'onet' ? (this.o.onetAfter ?? 'rnet') : 'pnet';
     const total = pictures.length + backgrounds.length + listed.length;
-    let done = 0;
+    let [done, unread] = [0, 0];
     const each = async (list: readonly AnnotatedPicture[], isListed: boolean) => {
       for (const { file, faces, name } of list) {
         this.o.signal?.throwIfAborted();
         this.hooks.progress?.(`${net} samples`, ++done, total, `${sink.count} samples`);
         const picture = await this.read(file);
-        if (!picture) continue;
+        if (!picture) {
+          unread++;
+          continue;
+        }
         const random = Random.of(this.o.seed, 'gather', net, name);
         if (isListed) {
           gatherer.listed(picture, faces, random);
@@ -263,6 +268,16 @@ class Run {
       await detector?.destroy();
     }
     const pack = sink.pack();
+    const lacks = lacking(pack.tasks);
+    if (lacks.length > 0) {
+      // Going on may be with other pictures of backgrounds.
+      await rm(this.file('backgrounds.json'), { force: true });
+      const why =
+        unread > 0
+          ? `${unread} of ${total} pictures could not be read. Is each where the lists of --data and --points say, seen from the list's folder?`
+          : `Positives need faces of at least ${QUOTA[net].leastFace} pixels in --data, negatives room beside its faces or pictures of backgrounds (--negatives).`;
+      throw new WfrError(`${net} cannot be trained, there are no ${lacks.join(' and no ')}. ${why}`);
+    }
     await writePack(this.file(net, 'samples.pack'), pack);
     return pack;
   }
@@ -302,6 +317,14 @@ class Run {
       return undefined;
     }
   }
+}
+
+/** Without both kinds a net would learn to give the same answer always. */
+function lacking(tasks: Uint8Array): string[] {
+  const lacks: string[] = [];
+  if (!tasks.some((t) => t & TASK.face)) lacks.push('positives (windows on faces)');
+  if (!tasks.some((t) => t & TASK.classify && !(t & TASK.face))) lacks.push('negatives (background)');
+  return lacks;
 }
 
 function describePack(tasks: Uint8Array): string {

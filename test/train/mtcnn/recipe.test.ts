@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PNG } from 'pngjs';
@@ -91,6 +92,71 @@ describe('the recipe of the detector', () => {
     expect([data.pictures.length, data.heldOut.length, data.listed.length]).toEqual([24, 4, 8]);
     expect(data.pictures.every((p) => p.faces[0].points)).toBe(true);
   });
+
+  it('refuses data of no use', async () => {
+    const refused = async (places: Omit<Parameters<typeof findDetectorData>[0], 'data'>, message: RegExp) =>
+      expect(findDetectorData({ data: folder, ...places })).rejects.toThrow(message);
+    const put = async (name: string, text: string) => {
+      await writeFile(path.join(folder, name), text);
+      return path.join(folder, name);
+    };
+    await refused(
+      { negatives: path.join(folder, 'nowhere') },
+      /--negatives .*nowhere: no such file or folder/,
+    );
+    await mkdir(path.join(folder, 'empty'));
+    await refused(
+      { negatives: path.join(folder, 'empty') },
+      /--negatives .*empty: the folder holds no pictures/,
+    );
+    await refused(
+      { heldOut: await put('strange.txt', 'x.png\ny.png\n') },
+      /strange\.txt: none of its 2 names.*0\.png/,
+    );
+    const notes: string[] = [];
+    const some = await put('some.txt', '3.png\r\nx.png\r\n\r\n4.png\r\n');
+    const found = await findDetectorData({ data: folder, heldOut: some }, (line) => notes.push(line));
+    expect(found.heldOut.map((p) => p.name)).toEqual(['3.png', '4.png']);
+    expect(notes).toEqual([expect.stringMatching(/some\.txt: 1 of its 3 names .* x\.png/)]);
+    const [header, ...rows] = (await readFile(path.join(folder, 'points.csv'), 'utf8')).split('\n');
+    const headless = await put('headless.csv', rows.join('\n'));
+    await refused({ points: [headless] }, /headless\.csv: .*the columns file,x1,.*rmy/);
+    for (const text of [header, '[]'])
+      await refused(
+        { points: [await put('rowless', text)] },
+        /rowless: no row can be used: .*columns file,x1/,
+      );
+  });
+
+  it('trains no net without positives and negatives, and goes on once there are', async () => {
+    const gpu = await sharedGpu();
+    const o: RecipeOptions = {
+      ...options('lacking-samples'),
+      nets: ['pnet'],
+      stages: { ...options('').stages, pnet: { batch: 32, steps: 2, rate: 1e-3 } },
+      validate: 0,
+    };
+    const gone = {
+      ...data,
+      pictures: data.pictures.map((p) => ({ ...p, file: `${p.file}.gone` })),
+      listed: [],
+    };
+    await expect(trainMtcnn(gpu, gone, o)).rejects.toThrow(
+      /pnet cannot be trained, there are no positives .* and no negatives .* 24 of 24 pictures could not be read/,
+    );
+    const faceless = { ...data, pictures: data.pictures.map((p) => ({ ...p, faces: [] })), listed: [] };
+    await expect(trainMtcnn(gpu, faceless, { ...o, resume: true })).rejects.toThrow(
+      /there are no positives \(windows on faces\)\. Positives need faces of at least 14 pixels/,
+    );
+    await expect(trainMtcnn(gpu, { ...data, pictures: [] }, { ...o, resume: true })).rejects.toThrow(
+      /there are no negatives \(background\)\. .*--negatives/,
+    );
+    const negatives = data.pictures.map((p) => p.file);
+    const lone = { ...data, pictures: [], negatives };
+    expect(existsSync(path.join(o.out, 'pnet', 'samples.pack'))).toBe(false);
+    await trainMtcnn(gpu, lone, { ...o, resume: true });
+    expect(existsSync(path.join(o.out, 'pnet', 'done'))).toBe(true);
+  }, 120_000);
 
   it('lowers every loss, beats chance and writes a detector with report', async () => {
     const gpu = await sharedGpu();
