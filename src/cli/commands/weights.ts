@@ -67,7 +67,9 @@ async function list(flags: JsonFlags & WeightsFlags & { used?: boolean }): Promi
   if (flags.json) return console.log(JSON.stringify({ used, known }, null, 2));
   for (const u of used)
     console.log(
-      'problem' in u ? `${u.role}: ${u.problem}` : `${u.role}: ${u.title}, from ${u.file} (${u.place})`,
+      'problem' in u
+        ? `${u.role}: ${u.problem}`
+        : `${u.role}: ${u.title}, from ${u.file} (${u.place})${u.licence ? `; licence: ${u.licence}` : ''}`,
     );
   if (flags.used) return;
   console.log(
