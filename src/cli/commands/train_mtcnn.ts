@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { requireFolder } from '../../media/files.node.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
-import { NETS, type RecipeOptions, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
+import { NETS, type RecipeOptions, THRESHOLDS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
 import { STAGES } from '../../train/mtcnn/stage.js';
 import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
@@ -30,6 +30,7 @@ interface Flags extends GpuFlags {
   onetAfter: 'rnet' | 'pnet';
   only: string[];
   f16?: boolean;
+  thresholds: readonly number[];
   title?: string;
 }
 
@@ -80,6 +81,12 @@ export function define(command: Command): void {
     .option('--validate <n>', 'held-out pictures to look at after each net (default: all)', integerIn(0, 1e6))
     .option('--save-every <n>', 'steps between checkpoints', integerIn(1, 1_000_000), 200)
     .option('--f16', 'write the weights as halves')
+    .option(
+      '--thresholds <p,r,o>',
+      "scores from which each net's finds count, for the weights' header",
+      scoresOf,
+      THRESHOLDS,
+    )
     .option('--title <text>', 'name of the weights, for their header')
     .action(train);
   examples(command, [
@@ -104,6 +111,15 @@ function stepsOf(text: string): number[] {
   if (steps.length !== 3 || !steps.every((n) => Number.isInteger(n) && n >= 1))
     throw new InvalidArgumentError(`Give three whole numbers, for P-, R- and O-Net: ${STEPS.join()}.`);
   return steps;
+}
+
+function scoresOf(text: string): number[] {
+  const scores = text.split(',').map(Number);
+  if (scores.length !== 3 || !scores.every((n) => n > 0 && n < 1))
+    throw new InvalidArgumentError(
+      `Give three numbers between 0 and 1, for P-, R- and O-Net: ${THRESHOLDS.join()}.`,
+    );
+  return scores;
 }
 
 async function train(flags: Flags): Promise<void> {
@@ -156,6 +172,7 @@ async function train(flags: Flags): Promise<void> {
           saveEvery: flags.saveEvery,
           validate: flags.validate,
           f16: flags.f16,
+          thresholds: flags.thresholds,
           metadata: { title: flags.title },
           signal,
         },

@@ -55,6 +55,8 @@ export interface RecipeOptions {
   /** How many of the held-out pictures are looked at after each net. All by default. */
   validate?: number;
   f16?: boolean;
+  /** Scores of P-, R- and O-Net from which finds count, for the weights' metadata. Default 0.6, 0.1, 0.7. */
+  thresholds?: readonly number[];
   metadata?: { title?: string; data?: string; licence?: string };
   signal?: AbortSignal;
 }
@@ -82,7 +84,7 @@ const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
  * How nets that have learnt for an hour or two, not for days, are best used: R-Net is less sure of faces than O-Net, and points
  * are steadier from several looks.
  */
-const CONFIG = { thresholds: [0.6, 0.1, 0.7], refinePoints: true };
+export const THRESHOLDS: readonly number[] = [0.6, 0.1, 0.7];
 
 /** @throws WfrError when the folder holds another run, a net has nothing to learn from, or a loss is no number; AbortError when stopped. */
 export async function trainMtcnn(
@@ -104,6 +106,11 @@ class Run {
     private readonly o: RecipeOptions,
     private readonly hooks: RecipeHooks,
   ) {}
+
+  /** For the weights' metadata. */
+  private get config() {
+    return { thresholds: this.o.thresholds ?? THRESHOLDS, refinePoints: true };
+  }
 
   private file(...names: string[]): string {
     return path.join(this.o.out, ...names);
@@ -138,7 +145,7 @@ class Run {
       return {};
     }
     const file = this.file('mtcnn.safetensors');
-    const metadata = { net: 'mtcnn', config: CONFIG, ...o.metadata };
+    const metadata = { net: 'mtcnn', config: this.config, ...o.metadata };
     await saveWeights(file, { state: this.state, metadata }, o.f16 ? 'f16' : 'f32');
     const report = this.file('report.html');
     const logs = Object.fromEntries(NETS.map((net) => [net, readLog(this.file(net, 'log.jsonl'))]));
@@ -215,7 +222,7 @@ class Run {
   private async validate(net: MtcnnNet, state: StateDict): Promise<CascadeFigures | undefined> {
     const pictures = this.data.heldOut.slice(0, this.o.validate);
     if (pictures.length === 0) return undefined;
-    const detector = Mtcnn.create(this.gpu, { state, metadata: { net: 'mtcnn', config: CONFIG } });
+    const detector = Mtcnn.create(this.gpu, { state, metadata: { net: 'mtcnn', config: this.config } });
     try {
       const figures = await validateCascade(detector, net, pictures, readPicture, {
         minFace: this.o.minFace ?? 20,

@@ -160,7 +160,10 @@ describe('the recipe of the detector', () => {
 
   it('lowers every loss, beats chance and writes a detector with report', async () => {
     const gpu = await sharedGpu();
-    const { file, report, figures } = await trainMtcnn(gpu, data, options('run'));
+    const { file, report, figures } = await trainMtcnn(gpu, data, {
+      ...options('run'),
+      thresholds: [0.6, 0.1, 0.8],
+    });
     for (const net of NETS) {
       const records = readLog(path.join(folder, 'run', net, 'log.jsonl')).filter((r) => 'classLoss' in r);
       const [first, last] = [records[0], records[records.length - 1]] as unknown as Record<string, number>[];
@@ -174,7 +177,7 @@ describe('the recipe of the detector', () => {
     const weights = await openWeights([file!]);
     expect(weights.metadata).toMatchObject({
       net: 'mtcnn',
-      config: { thresholds: [0.6, 0.1, 0.7], refinePoints: true },
+      config: { thresholds: [0.6, 0.1, 0.8], refinePoints: true },
     });
     const detector = Mtcnn.create(gpu, weights);
     await detector.destroy();
