@@ -77,6 +77,7 @@ describe('a run that is refused leaves no folder behind', () => {
   it.each([
     ['no data', () => ['--data', inDir('people'), '--data', inDir('nowhere')], /nowhere: no such folder/],
     ['no teacher', () => ['--distill', inDir('t.npy')], /t\.npy: no such file of a teacher/],
+    ['no teacher at all', () => ['--distill', '-'], /--distill - stands for a data set without a teacher/],
     ['no pairs', () => ['--val', inDir('p.txt'), '--val-data', inDir('people')], /p\.txt: no such list/],
     [
       'nothing to measure by',

@@ -32,6 +32,10 @@ export async function findData(flags: TrainFlags): Promise<FoundData> {
   if (flags.valLandmarks && !(await exists(flags.valLandmarks)))
     throw new WfrError(`--val-landmarks ${flags.valLandmarks}: no such file.`);
   if (cache) await requireFolder(cache);
+  if (distill.length > 0 && distill.every((file) => file === '-'))
+    throw new WfrError(
+      '--distill - stands for a data set without a teacher: give FILE.npy for one at least, or leave it out.',
+    );
   const teachers = distill.map((file) => (file === '-' ? undefined : file));
   const sets = await findSets(data, teachers, SIDE);
   return { sets, validation: val && valData ? await Validation.list(await listOf(flags)) : undefined };

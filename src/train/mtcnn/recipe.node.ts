@@ -130,6 +130,7 @@ class Run {
       throw new WfrError(
         `${o.out} holds a run with another seed, other steps or other first weights: choose another folder with --out.`,
       );
+    if (!isOld && o.resume) hooks.note?.(`${o.out} holds no run: beginning one`);
     await writeAtomically(this.file('run.json'), settings);
     hooks.note?.(
       `${data.pictures.length} pictures with boxes, ${data.heldOut.length} held out, ${data.listed.length} lone faces with points, ${data.negatives.length} backgrounds`,
