@@ -6,7 +6,8 @@
 // softmax cross-entropy over 100 classes, gradients of all weights, SGD with momentum and weight decay, from the same
 // first weights and on the same pictures. Each engine has a process of its own, so that its memory is its own and a
 // crash takes nobody along; all stay open, and the steps go in turn, so that whatever else the machine does falls on
-// all alike. `wfr f16` stores the maps of the forward pass as halves. Polls of Dawn's Node binding are spaced for everybody (src/gpu/polling.node.ts).
+// all alike. `wfr f16` stores the maps of the forward pass as halves. Polls of Dawn's Node binding are spaced for everybody
+// (src/gpu/polling.node.ts).
 //
 // One JSON line an engine: median wall time of a step, processor time over the number of cores, the first step with
 // loading and compilation, GFLOP/s by wfr's count of operations, peak resident memory of the process (on a software
