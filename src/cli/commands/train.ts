@@ -9,6 +9,7 @@ import { openWeights } from '../../weights/save.node.js';
 import { INTERRUPTED, interruptible } from '../interrupt.js';
 import { examples, gpuOptions, weightsOption } from '../options.js';
 import { type Session, withSession } from '../session.js';
+import { stagesOf } from '../train/curriculum.js';
 import { findData, packData } from '../train/data.js';
 import { RunFolder } from '../train/folder.js';
 import { checkMemory } from '../train/memory.js';
@@ -26,6 +27,10 @@ export function define(command: Command): void {
       'wfr train --data faces/ --distill teacher.npy --optimizer adamw --schedule one-cycle',
       'from a teacher',
     ],
+    [
+      'wfr train --data people/ --first-size 56 --first-epochs 15 --epochs 5',
+      'most of it at half the size, a quarter of the work',
+    ],
     ['wfr train --data people/ --resume', 'go on after an interruption'],
     ['wfr train mtcnn --help', 'the detector has a command of its own'],
   ]);
@@ -34,7 +39,14 @@ export function define(command: Command): void {
 async function train(flags: TrainFlags): Promise<void> {
   // `--net` and `--precision` of a session are about recognising; here they say what to train and how.
   const { net: _net, precision: _precision, ...sessionFlags } = flags;
-  await withSession(sessionFlags, (session) => interruptible((signal) => run(flags, session, signal)));
+  await withSession(sessionFlags, (session) =>
+    interruptible(async (signal) => {
+      for await (const stage of stagesOf(flags)) {
+        await run(stage, session, signal);
+        if (signal.aborted) return;
+      }
+    }),
+  );
 }
 
 async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Promise<void> {

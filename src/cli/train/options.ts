@@ -18,6 +18,9 @@ export interface TrainFlags extends Omit<SessionFlags, 'net' | 'precision'>, Rec
   threads: number;
   resume?: boolean;
   init?: string;
+  firstSize?: number;
+  firstEpochs?: number;
+  firstLr?: number;
   val?: string;
   valData?: string;
   valLandmarks?: string;
@@ -63,6 +66,17 @@ export function trainOptions(command: Command): Command {
       integerIn(32, 112),
       112,
     )
+    .option(
+      '--first-size <px>',
+      'train at this size first (in first/ in --out), then from there at --size: a curriculum by resolution',
+      integerIn(32, 112),
+    )
+    .option(
+      '--first-epochs <n>',
+      'times that every picture is seen at --first-size (default: --epochs)',
+      positive,
+    )
+    .option('--first-lr <rate>', 'highest learning rate at --first-size (default: --lr)', positive)
     .option('--batch <n>', 'pictures a step', integerIn(2, 4096), 64)
     .option('--epochs <n>', 'times that every picture is seen', positive, 20)
     .option(
