@@ -109,7 +109,7 @@ export const NET_SIZE = { pnet: PNET_WINDOW, rnet: RNET_SIZE, onet: ONET_SIZE } 
 export const NET_LOSS: Record<MtcnnNet, MtcnnLossOptions> = {
   pnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, pointsBeta: 1, keep: 0.7 },
   rnet: { classWeight: 1, boxWeight: 0.5, pointsWeight: 0.5, pointsBeta: 1, keep: 0.7 },
-  onet: { classWeight: 1, boxWeight: 1, pointsWeight: 16, pointsBeta: 0.02, keep: 0.7 },
+  onet: { classWeight: 1, boxWeight: 4, pointsWeight: 16, pointsBeta: 0.02, keep: 0.7 },
 };
 
 /**

@@ -1,34 +1,19 @@
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { Random } from '../random.js';
-
-/** Samples of one net, as pack.node.ts lays them out. */
-export interface Samples {
-  size: number;
-  count: number;
-  /** 14 a sample: box, points. */
-  targets: Float32Array;
-  tasks: Uint8Array;
-  pixels: Uint8Array;
-}
+import { AS_IT_IS, MIRRORABLE, type SampleBatch, type Samples, takeSample, variationOf } from './vary.js';
 
 /** Share of a batch that comes from each kind, in the order negatives, positives, all others. */
 export const SHARES: Record<MtcnnNet, readonly number[]> = {
   pnet: [3, 1, 1],
   rnet: [2, 2, 1],
-  onet: [3, 4, 1],
+  onet: [3, 3, 2],
 };
-
-export interface SampleBatch {
-  x: Float32Array;
-  tasks: Uint32Array;
-  boxTarget: Float32Array;
-  pointsTarget: Float32Array;
-}
 
 /**
  * Batches with a fixed share of each kind, whatever the numbers of samples. A step's batch depends on the seed and the
- * step alone: each kind is gone through in an order that is new each time round.
+ * step alone: each kind is gone through in an order that is new each time round, and R- and O-Net, which see the same few
+ * hard windows often, see them varied each time (vary.ts).
  */
 export class Batches {
   readonly #kinds: {
@@ -39,7 +24,7 @@ export class Batches {
 
   constructor(
     readonly samples: Samples,
-    net: MtcnnNet,
+    readonly net: MtcnnNet,
     readonly size: number,
     readonly seed: number,
   ) {
@@ -61,10 +46,10 @@ export class Batches {
   }
 
   at(step: number): SampleBatch {
-    const { size: side, targets, tasks, pixels } = this.samples;
-    const area = side * side * 3;
+    const side = this.samples.size;
+    const random = Random.of(this.seed, 'variations', step);
     const batch: SampleBatch = {
-      x: new Float32Array(this.size * area),
+      x: new Float32Array(this.size * side * side * 3),
       tasks: new Uint32Array(this.size),
       boxTarget: new Float32Array(this.size * 4),
       pointsTarget: new Float32Array(this.size * 10),
@@ -78,11 +63,8 @@ export class Batches {
         if (kind.order?.round !== round)
           kind.order = { round, permutation: Random.of(this.seed, 'samples', k, round).permutation(n) };
         const i = kind.indices[kind.order.permutation[place % n]];
-        batch.tasks[row] = tasks[i];
-        batch.boxTarget.set(targets.subarray(i * 14, i * 14 + 4), row * 4);
-        batch.pointsTarget.set(targets.subarray(i * 14 + 4, i * 14 + 14), row * 10);
-        for (let p = 0, from = i * area, to = row * area; p < area; p++)
-          batch.x[to + p] = (pixels[from + p] - 127.5) / 128;
+        const variation = MIRRORABLE[this.net] ? variationOf(random, side) : AS_IT_IS;
+        takeSample(this.samples, i, variation, batch, row);
       }
     }
     return batch;

@@ -1,8 +1,9 @@
 /** Square windows of pictures as RGB bytes, size × size × 3, the way the cascade will see them. */
 import { type Box, pixelsOf } from '../../face/boxes.js';
 import type { TurnedWindow } from '../../face/view.js';
-import type { Picture } from '../../media/picture.js';
+import { applyOrientation, type Picture } from '../../media/picture.js';
 import type { Random } from '../random.js';
+import type { AnnotatedFace } from './annotations.js';
 
 /**
  * The part of a window inside the picture, resized by area to fill the square: what the detector does with a box at the
@@ -79,6 +80,25 @@ export function cropTurned(p: Picture, w: TurnedWindow, size: number, out: Uint8
       out[to + 2] = b / count + 0.5;
     }
   }
+}
+
+/** A picture turned clockwise by quarters: its faces are nothing to learn from then. */
+export function turnedByQuarters(
+  picture: Picture,
+  faces: readonly AnnotatedFace[],
+  quarters: 0 | 1 | 2 | 3,
+): { picture: Picture; faces: readonly AnnotatedFace[] } {
+  let turned = faces;
+  let { width, height } = picture;
+  for (let k = 0; k < quarters; k++) {
+    const bottom = height;
+    turned = turned.map(({ box: b }) => ({
+      box: { x1: bottom - b.y2, y1: b.x1, x2: bottom - b.y1, y2: b.x2 },
+      ignored: true,
+    }));
+    [width, height] = [height, width];
+  }
+  return { picture: applyOrientation(picture, [1, 6, 3, 8][quarters]), faces: turned };
 }
 
 /** Left and right swapped, in place. */

@@ -21,7 +21,8 @@ import type { StateDict } from '../../weights/state_dict.js';
 import { CheckpointStore } from '../checkpoint.node.js';
 import { type LogRecord, readLog, TrainingLog } from '../log.node.js';
 import { Random } from '../random.js';
-import type { AnnotatedPicture } from './annotations.js';
+import type { AnnotatedFace, AnnotatedPicture } from './annotations.js';
+import { turnedByQuarters } from './crop.js';
 import type { DetectorData } from './data.node.js';
 import { Gatherer, QUOTA } from './gather.js';
 import { readPack, SampleSink, writePack } from './pack.node.js';
@@ -78,7 +79,10 @@ export interface RecipeResult {
  * Below the detector's own, so that more mistakes are seen than users would see: O-Net would learn the few by heart that a
  * good R-Net is half sure of.
  */
-const MINING_THRESHOLDS = [0.5, 0.1, 0.5] as const;
+const MINING_THRESHOLDS = [0.5, 0.02, 0.5] as const;
+
+/** R- and O-Net learn backgrounds from each picture turned by each number of quarters: on its side it shows others. */
+const QUARTERS = [0, 1, 2, 3] as const;
 
 /**
  * How nets that have learnt for an hour or two, not for days, are best used: R-Net is less sure of faces than O-Net, and points
@@ -246,32 +250,35 @@ class Run {
     const backgrounds = await this.backgrounds();
     const detector = net === 'pnet' ? undefined : Mtcnn.create(this.gpu, { state: this.state });
     const after = net === 'onet' ? (this.o.onetAfter ?? 'rnet') : 'pnet';
-    const total = pictures.length + backgrounds.length + listed.length;
+    const quarters = detector ? QUARTERS : ([0] as const);
+    const total = (pictures.length + backgrounds.length) * quarters.length + listed.length;
     let [done, unread] = [0, 0];
-    const each = async (list: readonly AnnotatedPicture[], isListed: boolean) => {
-      for (const { file, faces, name } of list) {
+    const each = async (list: readonly AnnotatedPicture[], take: typeof mined) => {
+      for (const annotated of list) {
         this.o.signal?.throwIfAborted();
         this.hooks.progress?.(`${net} samples`, ++done, total, `${sink.count} samples`);
-        const picture = await this.read(file);
-        if (!picture) {
-          unread++;
-          continue;
-        }
-        const random = Random.of(this.o.seed, 'gather', net, name);
-        if (isListed) {
-          gatherer.listed(picture, faces, random);
-          continue;
-        }
-        gatherer.picture(picture, faces, random);
-        if (!detector || done % (this.o.mineEvery ?? 1) !== 0) continue;
-        const settings = { minFace: this.o.mineFace ?? 20, thresholds: MINING_THRESHOLDS };
-        gatherer.proposed(picture, faces, await detector.propose(picture, after, settings), random);
+        const picture = await this.read(annotated.file);
+        const random = Random.of(this.o.seed, 'gather', net, annotated.name);
+        if (picture) await take(picture, annotated.faces, random);
+        else unread++;
       }
     };
+    const mined = async (picture: Picture, faces: readonly AnnotatedFace[], random: Random) => {
+      gatherer.picture(picture, faces, random);
+      if (!detector || done % (this.o.mineEvery ?? 1) !== 0) return;
+      const settings = { minFace: this.o.mineFace ?? 20, thresholds: MINING_THRESHOLDS };
+      gatherer.proposed(picture, faces, await detector.propose(picture, after, settings), random);
+    };
     try {
-      await each(pictures, false);
-      await each(backgrounds, false);
-      await each(listed, true);
+      for (const quarter of quarters) {
+        const turned: typeof mined = (picture, faces, random) => {
+          const view = turnedByQuarters(picture, faces, quarter);
+          return mined(view.picture, view.faces, random.split(quarter));
+        };
+        await each(pictures, turned);
+        await each(backgrounds, turned);
+      }
+      await each(listed, async (picture, faces, random) => gatherer.listed(picture, faces, random));
     } finally {
       await detector?.destroy();
     }

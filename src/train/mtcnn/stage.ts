@@ -9,7 +9,8 @@ import { initialize } from '../../nets/initialize.js';
 import { type MtcnnNet, mtcnnTraining, NET_LOSS } from '../../nets/mtcnn.js';
 import type { StateDict } from '../../weights/state_dict.js';
 import { learningRate } from '../schedule.js';
-import { Batches, type SampleBatch, type Samples } from './batches.js';
+import { Batches } from './batches.js';
+import type { SampleBatch, Samples } from './vary.js';
 
 export interface StageOptions {
   batch: number;

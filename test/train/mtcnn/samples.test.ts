@@ -10,7 +10,7 @@ import {
   plausible,
 } from '../../../src/train/mtcnn/annotations.js';
 import { Batches } from '../../../src/train/mtcnn/batches.js';
-import { cropTurned, cropWindow, mirrorPixels } from '../../../src/train/mtcnn/crop.js';
+import { cropTurned, cropWindow, mirrorPixels, turnedByQuarters } from '../../../src/train/mtcnn/crop.js';
 import { Gatherer, QUOTA } from '../../../src/train/mtcnn/gather.js';
 import {
   LANDMARK,
@@ -22,6 +22,7 @@ import {
   pointsOf,
   regressionOf,
 } from '../../../src/train/mtcnn/samples.js';
+import { AS_IT_IS, takeSample, type Variation, variationOf } from '../../../src/train/mtcnn/vary.js';
 import { Random } from '../../../src/train/random.js';
 
 const box = (x1: number, y1: number, x2: number, y2: number) => ({ x1, y1, x2, y2 });
@@ -226,6 +227,100 @@ describe('batches', () => {
       Array.from(b.tasks, (t, i) => (t === PART ? b.boxTarget[4 * i] : -1)).filter((v) => v >= 0),
     );
     expect(new Set(seen.slice(0, 10)).size).toBe(10);
+  });
+});
+
+describe('variations', () => {
+  const size = 8;
+  const box = { x1: 1, y1: 2, x2: 6, y2: 7 };
+  const points = [
+    [2, 4],
+    [5, 3.5],
+    [3.5, 5],
+    [2.5, 6],
+    [4.5, 6.2],
+  ] as const;
+  const window = { x1: 0, y1: 0, x2: size, y2: size };
+  const samples = {
+    size,
+    count: 2,
+    tasks: Uint8Array.of(NEGATIVE, POSITIVE | LANDMARK),
+    targets: new Float32Array(28),
+    pixels: Uint8Array.from({ length: 2 * size * size * 3 }, (_, i) => (i * 89) % 251),
+  };
+  samples.targets.set([...regressionOf('onet', window, box), ...pointsOf(window, points)], 14);
+  const taken = (variation: Variation) => {
+    const batch = {
+      x: new Float32Array(2 * size * size * 3),
+      tasks: new Uint32Array(2),
+      boxTarget: new Float32Array(8),
+      pointsTarget: new Float32Array(20),
+    };
+    takeSample(samples, 1, variation, batch, 0);
+    return batch;
+  };
+  const pixel = (y: number, x: number, k: number) => samples.pixels[((size + y) * size + x) * 3 + k];
+
+  it('show the same face where it is then', () => {
+    const move = [2, -1] as const;
+    const moved = { x1: move[0], y1: move[1], x2: size + move[0], y2: size + move[1] };
+    for (const isMirrored of [false, true]) {
+      const face = { box, points };
+      const seen = isMirrored ? mirrorFace(face, moved) : face;
+      const batch = taken({ ...AS_IT_IS, isMirrored, move });
+      const expected = [...regressionOf('onet', moved, seen.box), ...pointsOf(moved, seen.points!)];
+      [...batch.boxTarget.slice(0, 4), ...batch.pointsTarget.slice(0, 10)].forEach((v, i) => {
+        expect(v).toBeCloseTo(expected[i], 5);
+      });
+      expect(batch.tasks[0]).toBe(POSITIVE | LANDMARK);
+      for (const [y, x] of [
+        [3, 1],
+        [0, 7],
+      ]) {
+        // Where the moved window reaches beyond the sample, its border goes on.
+        const from = Math.min(size - 1, (isMirrored ? size - 1 - x : x) + move[0]);
+        const value = (pixel(Math.max(0, y + move[1]), from, 2) - 127.5) / 128;
+        expect(batch.x[(y * size + x) * 3 + 2]).toBeCloseTo(value, 5);
+      }
+    }
+  });
+
+  it('change the light within what pixels can be', () => {
+    const { x } = taken({ ...AS_IT_IS, contrast: 1.1, brightness: 0.2 });
+    const expected = Array.from(samples.pixels.subarray(size * size * 3), (v) =>
+      Math.min(1, ((v - 127.5) / 128) * 1.1 + 0.2),
+    );
+    expect(Math.max(...expected)).toBe(1);
+    for (const [i, v] of expected.entries()) expect(x[i]).toBeCloseTo(Math.max(-1, v), 5);
+  });
+
+  it('differ from one another and stay small', () => {
+    const random = Random.of(1, 'test');
+    const many = Array.from({ length: 200 }, () => variationOf(random, 48));
+    expect(new Set(many.map((v) => v.move.join())).size).toBe(25);
+    expect(Math.max(...many.flatMap((v) => v.move))).toBe(2);
+    expect(many.filter((v) => v.isMirrored).length).toBeGreaterThan(70);
+  });
+});
+
+it('a picture turned by quarters has its faces, to be ignored, where they are then', () => {
+  const data = new Uint8Array(5 * 3 * 4);
+  const [x, y] = [3, 1];
+  data[(y * 5 + x) * 4] = 200;
+  const faces = [{ box: { x1: x, y1: y, x2: x + 1, y2: y + 1 }, ignored: false }];
+  for (const quarters of [0, 1, 2, 3] as const) {
+    const turned = turnedByQuarters({ width: 5, height: 3, data }, faces, quarters);
+    const { box, ignored } = turned.faces[0];
+    expect(ignored).toBe(quarters > 0);
+    expect(turned.picture.width).toBe(quarters % 2 ? 3 : 5);
+    expect(turned.picture.data[(box.y1 * turned.picture.width + box.x1) * 4]).toBe(200);
+  }
+  // Clockwise: what was on the right is below.
+  expect(turnedByQuarters({ width: 5, height: 3, data }, faces, 1).faces[0].box).toEqual({
+    x1: 1,
+    y1: 3,
+    x2: 2,
+    y2: 4,
   });
 });
 
