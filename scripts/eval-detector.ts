@@ -2,7 +2,7 @@
  * How well the detector finds the faces of Labeled Faces in the Wild: the share of pictures in which a face covers the
  * centre, and how far its five points lie from those of an independent implementation with the same weights.
  *
- *   npx tsx scripts/eval-detector.ts [--limit N] [--min-face 40] [--fresh | --cached-only] [--json]
+ *   npx tsx scripts/eval-detector.ts [--skip N] [--limit N] [--min-face 40] [--fresh | --cached-only] [--json]
  *
  * The pictures and mtcnn_landmarks.csv are looked for in WFR_LFW, else ../shared/data/lfw. Detections are kept where
  * `wfr lfw` keeps them, so that either run spares the other the detecting; --fresh detects anew, --cached-only
@@ -12,7 +12,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { program } from 'commander';
+import { integerIn, numberIn } from '../src/cli/options.js';
 import { Mtcnn } from '../src/face/detector.js';
 import { mainFace } from '../src/face/recognizer.js';
 import {
@@ -25,15 +26,24 @@ import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import { decodePicture } from '../src/media/decode.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
 
-const { values: flags } = parseArgs({
-  options: {
-    limit: { type: 'string' },
-    'min-face': { type: 'string', default: '40' },
-    fresh: { type: 'boolean', default: false },
-    'cached-only': { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-});
+interface Flags {
+  skip: number;
+  limit?: number;
+  minFace: number;
+  fresh?: boolean;
+  cachedOnly?: boolean;
+  json?: boolean;
+}
+const count = integerIn(0, 1_000_000);
+const flags: Flags = program
+  .option('--skip <n>', 'leave out the first', count, 0)
+  .option('--limit <n>', 'look at so many at most', count)
+  .option('--min-face <px>', 'smallest face that is looked for', numberIn(1, 10_000), 40)
+  .option('--fresh', 'detect anew')
+  .option('--cached-only', 'measure what earlier runs detected')
+  .option('--json')
+  .parse()
+  .opts();
 const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const shared = path.join(root, '..', 'shared', 'data');
 const lfw = process.env.WFR_LFW ?? path.join(shared, 'lfw');
@@ -76,10 +86,10 @@ function independentPoints(): Map<string, number[][]> {
 
 const distance = ([ax, ay]: readonly number[], [bx, by]: readonly number[]) => Math.hypot(ax - bx, ay - by);
 
-let files = picturesOfPairs();
-if (flags.limit) files = files.slice(0, Number(flags.limit));
+const { skip, minFace } = flags;
+const files = picturesOfPairs().slice(skip, skip + (flags.limit ?? Number.POSITIVE_INFINITY));
+if (files.length === 0) program.error(`error: --skip ${skip} --limit ${flags.limit} leaves no picture.`);
 const truth = independentPoints();
-const minFace = Number(flags['min-face']);
 const weights = await loadWeights('detector');
 const store = await DetectionStore.open(flags.fresh ? undefined : detectionsFile(weights.hash, minFace));
 let gpu: Gpu | undefined;
@@ -89,7 +99,7 @@ async function detectionOf(file: string): Promise<Detection | undefined> {
   const bytes = await readFile(path.join(lfw, 'images', file));
   const sha = pictureHash(bytes);
   const known = store.get(sha);
-  if (known || flags['cached-only']) return known;
+  if (known || flags.cachedOnly) return known;
   gpu ??= await openGpu();
   detector ??= Mtcnn.create(gpu, weights);
   const picture = await decodePicture(bytes);

@@ -3,7 +3,7 @@
  * numbers of false positives a picture, for all faces and for those whose smaller side has at least 20 and 40 pixels.
  *
  *   npx tsx scripts/eval-wider.ts [--weights PATH] [--data DIR] [--min-face 20] [--limit N] [--json]
- *                              [--thresholds P,R]
+ *                              [--thresholds P,R] [--vote]
  *
  * The data are looked for in WFR_WIDER, else ../shared/data/wider; names of the held-out pictures stand in
  * scripts/data/wider-held-out.txt. O-Net's threshold is lowered to 0.05, so that the whole curve is seen; P's and R's
@@ -12,7 +12,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { InvalidArgumentError, program } from 'commander';
+import { integerIn, numberIn } from '../src/cli/options.js';
 import { Mtcnn } from '../src/face/detector.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { readPicture } from '../src/media/decode.node.js';
@@ -20,16 +21,29 @@ import { parseAnnotations } from '../src/train/mtcnn/annotations.js';
 import { type Evaluated, evaluateDetections } from '../src/train/mtcnn/evaluate.js';
 import { loadWeights } from '../src/weights/load.node.js';
 
-const { values: flags } = parseArgs({
-  options: {
-    weights: { type: 'string' },
-    data: { type: 'string' },
-    'min-face': { type: 'string', default: '20' },
-    thresholds: { type: 'string' },
-    limit: { type: 'string' },
-    json: { type: 'boolean', default: false },
-  },
-});
+interface Flags {
+  weights?: string;
+  data?: string;
+  minFace: number;
+  thresholds?: number[];
+  vote?: boolean;
+  limit?: number;
+  json?: boolean;
+}
+const flags: Flags = program
+  .option('--weights <path>', 'a detector (default: the one that wfr finds)')
+  .option('--data <dir>', 'WIDER pictures with annotations.jsonl')
+  .option('--min-face <px>', 'smallest face that is looked for', numberIn(1, 10_000), 20)
+  .option('--thresholds <p,r>', "P- and R-Net's (default: the weights' own)", (text) => {
+    const both = text.split(',').map(numberIn(0, 1));
+    if (both.length !== 2) throw new InvalidArgumentError('Give two scores from 0 to 1.');
+    return both;
+  })
+  .option('--vote', "boxes by vote, whatever the weights' metadata say")
+  .option('--limit <n>', 'look at so many at most', integerIn(1, 1_000_000))
+  .option('--json')
+  .parse()
+  .opts();
 const here = path.dirname(fileURLToPath(import.meta.url));
 const data = flags.data ?? process.env.WFR_WIDER ?? path.join(here, '..', '..', 'shared', 'data', 'wider');
 if (!existsSync(path.join(data, 'annotations.jsonl'))) {
@@ -41,21 +55,21 @@ const heldOut = new Set(
     .trim()
     .split('\n'),
 );
-let pictures = parseAnnotations(readFileSync(path.join(data, 'annotations.jsonl'), 'utf8')).filter((p) =>
-  heldOut.has(p.name),
-);
-if (flags.limit) pictures = pictures.slice(0, Number(flags.limit));
+const pictures = parseAnnotations(readFileSync(path.join(data, 'annotations.jsonl'), 'utf8'))
+  .filter((p) => heldOut.has(p.name))
+  .slice(0, flags.limit);
 
 const gpu = await openGpu();
 const weights = await loadWeights('detector', { path: flags.weights });
 const detector = Mtcnn.create(gpu, weights);
-const [p, r] = flags.thresholds?.split(',').map(Number) ?? detector.thresholds;
+const [p, r] = flags.thresholds ?? detector.thresholds;
 const evaluated: Evaluated[] = [];
 const begin = performance.now();
 for (const { file, faces } of pictures) {
   const found = await detector.detect(await readPicture(path.join(data, file)), {
-    minFace: Number(flags['min-face']),
+    minFace: flags.minFace,
     thresholds: [p, r, 0.05],
+    voteBoxes: flags.vote,
   });
   evaluated.push({ faces, detections: found.map(({ box, score }) => ({ ...box, score })) });
 }

@@ -15,6 +15,7 @@ import {
   type Regression,
   type ScoredBox,
   toSquare,
+  votedBox,
 } from './boxes.js';
 import { FaceError } from './errors.js';
 import { GpuPicture, type PictureSource } from './gpu_picture.js';
@@ -36,10 +37,16 @@ export interface DetectOptions {
   /** Score that a candidate must reach in P-, R- and O-Net. Default: the weights' own (`Mtcnn.thresholds`). */
   thresholds?: Thresholds;
   /**
-   * Take each face's points from a second look of O-Net, at three squares that are turned with the face (second_look.ts) and
-   * their mirror images: the mean of the six. Default: what the weights' metadata say (`config.refinePoints`), else false.
+   * Look at each face again with O-Net, at three squares that are turned with it (second_look.ts) and their mirror images. Its
+   * points are the mean of the six, its score the mean of the first look's and of theirs, which must reach O-Net's threshold
+   * too. Default: what the weights' metadata say (`config.secondLook`), else false.
    */
-  refinePoints?: boolean;
+  secondLook?: boolean;
+  /**
+   * Each face's box is the mean of all of O-Net's boxes that overlap it much, not the best-scored one (`votedBox`). Default:
+   * what the weights' metadata say (`config.voteBoxes`), else false.
+   */
+  voteBoxes?: boolean;
 }
 
 /** A face in pixels of the picture. The box may reach outside it where the face is cut off by the border. */
@@ -74,7 +81,8 @@ export class Mtcnn {
     private readonly secondLook: SecondLook,
     /** What the weights' metadata ask for (`config.thresholds`), else 0.6, 0.7, 0.7. */
     readonly thresholds: Thresholds,
-    private readonly refinesPoints: boolean,
+    private readonly looksTwice: boolean,
+    private readonly votesBoxes: boolean,
   ) {}
 
   /** @throws WeightsError or WfrError when the weights are not an MTCNN's. */
@@ -99,7 +107,8 @@ export class Mtcnn {
       rectangles,
       new SecondLook(gpu, onetModel, NORMALISATION),
       thresholds,
-      config.refinePoints === true,
+      config.secondLook === true,
+      config.voteBoxes === true,
     );
   }
 
@@ -118,14 +127,9 @@ export class Mtcnn {
     try {
       const [, r, o] = this.thresholdsOf(options);
       const refined = await this.refine(picture, await this.first(picture, options), r);
-      let faces = await this.finish(picture, refined, o);
-      if (options.refinePoints ?? this.refinesPoints) {
-        const points = await this.secondLook.points(
-          picture,
-          faces.map((f) => f.landmarks),
-        );
-        faces = faces.map((face, i) => ({ ...face, landmarks: points[i] }));
-      }
+      const votes = options.voteBoxes ?? this.votesBoxes;
+      let faces = await this.finish(picture, refined, o, votes);
+      if (options.secondLook ?? this.looksTwice) faces = await this.lookAgain(picture, faces, o);
       return faces.map((face) => enlarge(face, picture.scale));
     } finally {
       if (picture !== input) picture.destroy();
@@ -188,7 +192,12 @@ export class Mtcnn {
   }
 
   /** O-Net: the final score, box and five points. */
-  private async finish(picture: GpuPicture, boxes: readonly Box[], threshold: number): Promise<Face[]> {
+  private async finish(
+    picture: GpuPicture,
+    boxes: readonly Box[],
+    threshold: number,
+    votes: boolean,
+  ): Promise<Face[]> {
     const faces: { box: ScoredBox; landmarks: [number, number][] }[] = [];
     const { kept, outputs } = await this.classify(this.onet, picture, boxes, ONET_SIZE, ONET_BATCHES, [
       'prob',
@@ -203,9 +212,25 @@ export class Mtcnn {
     }
     const boxesOnly = faces.map((f) => f.box);
     return nonMaximumSuppression(boxesOnly, 0.7, 'min').map((i) => {
-      const { score, ...box } = faces[i].box;
-      return { box, score, landmarks: faces[i].landmarks };
+      const { score, ...own } = faces[i].box;
+      return { box: votes ? votedBox(own, boxesOnly) : own, score, landmarks: faces[i].landmarks };
     });
+  }
+
+  private async lookAgain(picture: GpuPicture, faces: readonly Face[], threshold: number): Promise<Face[]> {
+    const seen = await this.secondLook.look(
+      picture,
+      faces.map((f) => f.landmarks),
+    );
+    return faces
+      .map(({ box, score }, i) => ({
+        box,
+        // In terms of the background's probability, as faceScore has it.
+        score: 1 - (1 - score + seen[i].background) / 2,
+        landmarks: seen[i].points,
+      }))
+      .filter((face) => face.score > threshold)
+      .sort((a, b) => b.score - a.score);
   }
 
   /** Cuts boxes out and runs a net over them in batches of few fixed sizes. */

@@ -19,6 +19,13 @@ const LOOKS = [
 /** Bilinear samples a pixel and direction, at most. */
 const MOST_SAMPLES = 4;
 
+/** What the looks at a face agree on. */
+export interface Seen {
+  points: Points;
+  /** Probability that it is none. */
+  background: number;
+}
+
 export class SecondLook {
   readonly #maps: BufferRange;
 
@@ -32,16 +39,16 @@ export class SecondLook {
   }
 
   /** @param first five points a face, in pixels of the GPU's picture. */
-  async points(picture: GpuPicture, first: readonly Points[]): Promise<Points[]> {
+  async look(picture: GpuPicture, first: readonly Points[]): Promise<Seen[]> {
     const views = first.flatMap((points) => looksAt(viewOf(points)));
-    const seen: Points[] = [];
+    const seen: Seen[] = [];
     const largest = BATCHES[BATCHES.length - 1];
     for (let at = 0; at < views.length; at += largest)
       seen.push(...(await this.batch(picture, views.slice(at, at + largest))));
     return first.map((_, i) => meanOf(seen.slice(i * LOOKS.length, (i + 1) * LOOKS.length)));
   }
 
-  private async batch(picture: GpuPicture, views: readonly TurnedWindow[]): Promise<Points[]> {
+  private async batch(picture: GpuPicture, views: readonly TurnedWindow[]): Promise<Seen[]> {
     const count = BATCHES.find((b) => b >= views.length)!;
     const executable = await this.onet.at([2 * count, ONET_SIZE, ONET_SIZE, 3]);
     const x = executable.inputs.get('x')!;
@@ -53,13 +60,14 @@ export class SecondLook {
       order: 'rgb',
       mirror: true,
     });
-    const { points: values } = await executable.runAfter(warp, ['points']);
+    const { points: values, prob } = await executable.runAfter(warp, ['points', 'prob']);
     return views.map((view, i) => {
       const straight = values.subarray(10 * i, 10 * i + 10);
       const mirrored = values.subarray(10 * (count + i), 10 * (count + i) + 10);
-      return MIRRORED_POINTS.map((m, k) =>
+      const points = MIRRORED_POINTS.map((m, k) =>
         fromTurned([(straight[k] + 1 - mirrored[m]) / 2, (straight[5 + k] + mirrored[5 + m]) / 2], view),
       );
+      return { points, background: (prob[2 * i] + prob[2 * (count + i)]) / 2 };
     });
   }
 
@@ -71,11 +79,14 @@ export class SecondLook {
 const looksAt = ({ centre, side, angle }: TurnedWindow): TurnedWindow[] =>
   LOOKS.map(([size, turn]) => ({ centre, side: side * size, angle: angle + turn }));
 
-const meanOf = (looks: readonly Points[]): Points =>
-  looks[0].map((_, k) => {
-    const [x, y] = [0, 1].map((c) => looks.reduce((sum, p) => sum + p[k][c], 0) / looks.length);
-    return [x, y] as const;
-  });
+function meanOf(looks: readonly Seen[]): Seen {
+  const mean = (value: (look: Seen) => number) =>
+    looks.reduce((sum, look) => sum + value(look), 0) / looks.length;
+  const points = looks[0].points.map(
+    (_, k) => [mean((look) => look.points[k][0]), mean((look) => look.points[k][1])] as const,
+  );
+  return { points, background: mean((look) => look.background) };
+}
 
 /** From the middles of O-Net's pixels to those of the picture's, and how many samples a pixel takes. */
 function mapOf({ centre, side, angle }: TurnedWindow): number[] {

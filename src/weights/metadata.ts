@@ -7,7 +7,7 @@ import { WeightsError } from './errors.js';
 export interface WeightsMetadata {
   /** `mtcnn`, `mobilefacenet` or `iresnet`. */
   net: string;
-  /** JSON of the net's configuration (MobileFaceNetConfig, IResNetConfig; an MTCNN's `thresholds` and `refinePoints`, see DetectOptions), absent where there is only one. */
+  /** JSON of the net's configuration (MobileFaceNetConfig, IResNetConfig; an MTCNN's `thresholds`, `secondLook` and `voteBoxes`, see DetectOptions), absent where there is only one. */
   config?: Record<string, unknown>;
   /** Name for people, e.g. where the weights come from. */
   title?: string;

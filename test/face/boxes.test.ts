@@ -7,9 +7,21 @@ import {
   pixelsOf,
   pyramidScales,
   toSquare,
+  votedBox,
 } from '../../src/face/boxes.js';
 
 const box = (x1: number, y1: number, x2: number, y2: number, score = 0) => ({ x1, y1, x2, y2, score });
+
+describe('a vote of boxes', () => {
+  it('is their mean by score, of those that overlap by 0.7 and more', () => {
+    const own = box(0, 0, 100, 100, 0.9);
+    expect(votedBox(own, [own])).toEqual({ x1: 0, y1: 0, x2: 100, y2: 100 });
+    // 90 of 100, and 67 of 100 with its own.
+    const voted = votedBox(own, [own, box(0, 10, 100, 100, 0.3), box(0, 33, 100, 100, 1)]);
+    expect(voted.y1).toBeCloseTo((0.3 * 10) / 1.2, 12);
+    expect([voted.x1, voted.x2, voted.y2]).toEqual([0, 100, 100]);
+  });
+});
 
 describe('overlap and suppression', () => {
   it('measures intersection over union', () => {

@@ -41,14 +41,21 @@ describe('the cascade with random weights', () => {
   const cases: [
     string,
     Picture,
-    { minFace: number; thresholds: [number, number, number]; factor?: number; refinePoints?: boolean },
+    {
+      minFace: number;
+      thresholds: [number, number, number];
+      factor?: number;
+      secondLook?: boolean;
+      voteBoxes?: boolean;
+    },
   ][] = [
     ['a small picture', blobs(97, 83), { minFace: 20, thresholds: [0.5, 0.4, 0.3] }],
     [
-      'points from a second look',
+      'points and scores from a second look',
       blobs(97, 83),
-      { minFace: 20, thresholds: [0.5, 0.4, 0.3], refinePoints: true },
+      { minFace: 20, thresholds: [0.5, 0.4, 0.3], secondLook: true },
     ],
+    ['boxes by vote', blobs(97, 83), { minFace: 20, thresholds: [0.5, 0.4, 0.3], voteBoxes: true }],
     ['levels larger than the picture', blobs(41, 33), { minFace: 8, thresholds: [0.5, 0.3, 0.3] }],
     ['a level in tiles', blobs(1101, 38), { minFace: 12, thresholds: [0.6, 0.4, 0.3] }],
     [
@@ -60,9 +67,11 @@ describe('the cascade with random weights', () => {
   for (const [name, picture, options] of cases) {
     it(`agrees with the reference: ${name}`, async () => {
       const weights = randomMtcnn();
-      const { minFace, thresholds, factor, refinePoints } = options;
-      const expected = referenceDetect(picture, weights.state, minFace, thresholds, factor, refinePoints);
+      const { minFace, thresholds, factor, ...how } = options;
+      const expected = referenceDetect(picture, weights.state, minFace, thresholds, factor, how);
       expect(expected.length).toBeGreaterThan(0);
+      if (Object.keys(how).length > 0)
+        expect(expected).not.toEqual(referenceDetect(picture, weights.state, minFace, thresholds, factor));
       await withDetector(weights, async (d) => expectSame(await d.detect(picture, options), expected));
     });
   }
@@ -203,15 +212,8 @@ describe('weights that are found, on photos', () => {
     if (!weights) return context.skip('no detector weights found (WFR_WEIGHTS)');
     const picture = await readPicture(path.join(demo, 'sample5.jpg'));
     const options = { minFace: 90 };
-    const { thresholds, refinePoints } = (weights.metadata.config ?? {}) as DetectOptions;
-    const expected = referenceDetect(
-      picture,
-      weights.state,
-      options.minFace,
-      thresholds,
-      undefined,
-      refinePoints,
-    );
+    const { thresholds, ...how } = (weights.metadata.config ?? {}) as DetectOptions;
+    const expected = referenceDetect(picture, weights.state, options.minFace, thresholds, undefined, how);
     expect(expected.length).toBeGreaterThanOrEqual(4);
     await withDetector(weights, async (d) => expectSame(await d.detect(picture, options), expected));
   });

@@ -205,7 +205,7 @@ const USUAL = [
 ];
 
 /**
- * The mean of the points that O-Net sees in three squares turned with the face and in their mirror images. As complex numbers the picture's
+ * The mean of the points that O-Net sees, and half the score, in three squares turned with the face and in their mirror images. As complex numbers the picture's
  * place of z in the square is a·z + b, with a and b by linear regression of the points on their usual places.
  */
 function secondLook(p: Picture, state: State, face: Found): Found {
@@ -214,9 +214,11 @@ function secondLook(p: Picture, state: State, face: Found): Found {
     look(p, state, face, 0.93, 0.07),
     look(p, state, face, 1.07, -0.07),
   ];
-  return { ...face, points: looks[0].map((_, k) => (looks[0][k] + looks[1][k] + looks[2][k]) / 3) };
+  const mean = looks[0].map((_, k) => (looks[0][k] + looks[1][k] + looks[2][k]) / 3);
+  return { ...face, points: mean.slice(0, 10), score: (face.score + mean[10]) / 2 };
 }
 
+/** x1 … x5, y1 … y5, score. */
 function look(p: Picture, state: State, face: Found, size: number, turn: number): number[] {
   const points = [0, 1, 2, 3, 4].map((k) => [face.points![k], face.points![5 + k]]);
   const mean = (of: number[][], k: number) => of.reduce((sum, z) => sum + z[k], 0) / 5;
@@ -266,15 +268,40 @@ function look(p: Picture, state: State, face: Found, size: number, turn: number)
   }
   const mirrored = map3(3, 48, 48);
   for (let i = 0; i < seen.v.length; i++) mirrored.v[i] = seen.v[i - (i % 48) + 47 - (i % 48)];
-  const plain = dense(onetFeatures(seen, state), state, 'onet.dense6_3').v;
-  const turned = dense(onetFeatures(mirrored, state), state, 'onet.dense6_3').v;
+  const [upright, reversed] = [seen, mirrored].map((x) => onetFeatures(x, state));
+  const plain = dense(upright, state, 'onet.dense6_3').v;
+  const turned = dense(reversed, state, 'onet.dense6_3').v;
+  const scores = [upright, reversed].map((x) => {
+    const { v } = dense(x, state, 'onet.dense6_1');
+    return second(v[0], v[1]);
+  });
   const back = [1, 0, 2, 4, 3, 6, 5, 7, 9, 8].map((k) => (k < 5 ? 1 - turned[k] : turned[k]));
   const both = [...plain].map((v, i) => (v + back[i]) / 2);
   const places = [0, 1, 2, 3, 4].map((k) => place(both[k], both[5 + k]));
-  return [...places.map(([x]) => x), ...places.map(([, y]) => y)];
+  return [...places.map(([x]) => x), ...places.map(([, y]) => y), (scores[0] + scores[1]) / 2];
 }
 
-function stageThree(p: Picture, state: State, boxes: number[][], threshold: number): Found[] {
+/** The mean box, weighted by score, of those that share 0.7 of what they cover together with one of them. */
+function vote(box: number[], all: readonly Found[]): number[] {
+  const size = ([x1, y1, x2, y2]: number[]) => Math.max(0, x2 - x1) * Math.max(0, y2 - y1);
+  let sum = [0, 0, 0, 0];
+  let votes = 0;
+  for (const other of all) {
+    const b = other.box;
+    const shared = size([
+      Math.max(box[0], b[0]),
+      Math.max(box[1], b[1]),
+      Math.min(box[2], b[2]),
+      Math.min(box[3], b[3]),
+    ]);
+    if (shared < 0.7 * (size(box) + size(b) - shared)) continue;
+    sum = sum.map((v, k) => v + other.score * b[k]);
+    votes += other.score;
+  }
+  return sum.map((v) => v / votes);
+}
+
+function stageThree(p: Picture, state: State, boxes: number[][], threshold: number, votes: boolean): Found[] {
   const found: Found[] = [];
   for (const box of boxes) {
     const seen = chip(p, box, 48);
@@ -287,7 +314,8 @@ function stageThree(p: Picture, state: State, boxes: number[][], threshold: numb
     const points = pointsOf(box, dense(x, state, 'onet.dense6_3').v);
     found.push({ box: moved({ box, score, regression }, 1), score, regression, points });
   }
-  return suppress(found, 0.7, true);
+  const kept = suppress(found, 0.7, true);
+  return votes ? kept.map((f) => ({ ...f, box: vote(f.box, found) })) : kept;
 }
 
 export function referenceDetect(
@@ -296,11 +324,17 @@ export function referenceDetect(
   minFace: number,
   [p, r, o]: readonly [number, number, number] = [0.6, 0.7, 0.7],
   factor = 0.709,
-  looksTwice = false,
+  { secondLook: looksTwice = false, voteBoxes = false }: { secondLook?: boolean; voteBoxes?: boolean } = {},
 ): ReferenceFace[] {
   const first = stageOne(picture, state, minFace, factor, p);
-  const found = stageThree(picture, state, stageTwo(picture, state, first, r), o);
-  return (looksTwice ? found.map((f) => secondLook(picture, state, f)) : found).map((f) => ({
+  const found = stageThree(picture, state, stageTwo(picture, state, first, r), o, voteBoxes);
+  const seen = looksTwice
+    ? found
+        .map((f) => secondLook(picture, state, f))
+        .filter((f) => f.score > o)
+        .sort((a, b) => b.score - a.score)
+    : found;
+  return seen.map((f) => ({
     box: f.box,
     score: f.score,
     landmarks: [0, 1, 2, 3, 4].map((k) => [f.points![k], f.points![k + 5]]),

@@ -113,7 +113,7 @@ class Run {
 
   /** For the weights' metadata. */
   private get config() {
-    return { thresholds: this.o.thresholds ?? THRESHOLDS, refinePoints: true };
+    return { thresholds: this.o.thresholds ?? THRESHOLDS, secondLook: true, voteBoxes: true };
   }
 
   private file(...names: string[]): string {

@@ -177,7 +177,7 @@ describe('the recipe of the detector', () => {
     const weights = await openWeights([file!]);
     expect(weights.metadata).toMatchObject({
       net: 'mtcnn',
-      config: { thresholds: [0.6, 0.1, 0.8], refinePoints: true },
+      config: { thresholds: [0.6, 0.1, 0.8], secondLook: true, voteBoxes: true },
     });
     const detector = Mtcnn.create(gpu, weights);
     await detector.destroy();
