@@ -1,5 +1,7 @@
+import path from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { requireFolder } from '../../media/files.node.js';
+import { requireFolder, writeAtomically } from '../../media/files.node.js';
+import { detectorCard } from '../../train/mtcnn/card.js';
 import { findDetectorData } from '../../train/mtcnn/data.node.js';
 import { NETS, type RecipeOptions, THRESHOLDS, trainMtcnn } from '../../train/mtcnn/recipe.node.js';
 import { STAGES } from '../../train/mtcnn/stage.js';
@@ -7,6 +9,7 @@ import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
 import { collect, examples, type GpuFlags, gpuOptions, integerIn, numberIn } from '../options.js';
 import { withSession } from '../session.js';
+import { repeatable } from '../train/report.js';
 
 interface Flags extends GpuFlags {
   data: string;
@@ -151,11 +154,12 @@ async function train(flags: Flags): Promise<void> {
   };
   await withSession(flags, (session) =>
     interruptible(async (signal) => {
+      const gpu = await session.gpu();
       const begin = performance.now();
       let piece = '';
       let since = begin;
       const { file, report, figures } = await trainMtcnn(
-        await session.gpu(),
+        gpu,
         data,
         {
           out: flags.out,
@@ -187,7 +191,22 @@ async function train(flags: Flags): Promise<void> {
       );
       if (stderr.isTTY) stderr.write('\n');
       if (figures) console.log(figures.text);
-      if (file) console.log(`${file} and ${report} after ${clock((performance.now() - begin) / 1000)}`);
+      if (!file) return;
+      const { info } = gpu.adapter;
+      const card = detectorCard({
+        title: flags.title ?? 'mtcnn',
+        command: repeatable(process.argv.slice(2)),
+        sources: [flags.data, ...flags.points, flags.negatives].flatMap((p) =>
+          p === undefined ? [] : [path.basename(path.resolve(p))],
+        ),
+        data,
+        seed: flags.seed,
+        stages,
+        device: info.description || info.device || info.vendor,
+        figures,
+      });
+      await writeAtomically(file.replace(/\.safetensors$/, '.md'), card);
+      console.log(`${file}, its card and ${report} after ${clock((performance.now() - begin) / 1000)}`);
     }),
   );
 }

@@ -95,7 +95,7 @@ function describeObjective({ objective: { identity, distill } }: Recipe): string
 }
 
 /** The command line as one would type it again. */
-const repeatable = (argv: readonly string[]): string =>
+export const repeatable = (argv: readonly string[]): string =>
   `wfr ${argv
     .filter((word) => word !== '--resume')
     .map((word) => (/^[\w./,=:-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
