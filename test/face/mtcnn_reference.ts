@@ -220,7 +220,8 @@ function secondLook(p: Picture, state: State, face: Found): Found {
 
 /** x1 … x5, y1 … y5, score. */
 function look(p: Picture, state: State, face: Found, size: number, turn: number): number[] {
-  const points = [0, 1, 2, 3, 4].map((k) => [face.points![k], face.points![5 + k]]);
+  // The cascade's windows are rounded down to whole pixels, its points are not: they lie half a pixel too far in the mean.
+  const points = [0, 1, 2, 3, 4].map((k) => [face.points![k] - 0.5, face.points![5 + k] - 0.5]);
   const mean = (of: number[][], k: number) => of.reduce((sum, z) => sum + z[k], 0) / 5;
   const [ux, uy, px, py] = [mean(USUAL, 0), mean(USUAL, 1), mean(points, 0), mean(points, 1)];
   let [re, im, norm] = [0, 0, 0];
@@ -277,7 +278,7 @@ function look(p: Picture, state: State, face: Found, size: number, turn: number)
   });
   const back = [1, 0, 2, 4, 3, 6, 5, 7, 9, 8].map((k) => (k < 5 ? 1 - turned[k] : turned[k]));
   const both = [...plain].map((v, i) => (v + back[i]) / 2);
-  const places = [0, 1, 2, 3, 4].map((k) => place(both[k], both[5 + k]));
+  const places = [0, 1, 2, 3, 4].map((k) => place(both[k], both[5 + k]).map((v) => v + 0.5));
   return [...places.map(([x]) => x), ...places.map(([, y]) => y), (scores[0] + scores[1]) / 2];
 }
 
