@@ -98,7 +98,7 @@ class Wfr implements Pipeline {
     // biome-ignore-start lint/complexity/useLiteralKeys: the parts of Mtcnn.detect are private
     const proposed = await timed('pnet', () => detector['first'](uploaded, options));
     const refined = await timed('rnet', () => detector['refine'](uploaded, proposed, 0.7));
-    const faces: Face[] = await timed('onet', () => detector['finish'](uploaded, refined, 0.7));
+    const faces: Face[] = await timed('onet', () => detector['finish'](uploaded, refined, 0.7, false));
     // biome-ignore-end lint/complexity/useLiteralKeys: see above
     const landmarks = faces.map((f) => f.landmarks);
     let embeddings: Float32Array[] = [];

@@ -265,7 +265,7 @@ describe('variations', () => {
     const move = [2, -1] as const;
     const moved = { x1: move[0], y1: move[1], x2: size + move[0], y2: size + move[1] };
     for (const isMirrored of [false, true]) {
-      const face = { box, points };
+      const face = { box, points, ignored: false };
       const seen = isMirrored ? mirrorFace(face, moved) : face;
       const batch = taken({ ...AS_IT_IS, isMirrored, move });
       const expected = [...regressionOf('onet', moved, seen.box), ...pointsOf(moved, seen.points!)];
