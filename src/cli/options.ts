@@ -14,6 +14,14 @@ export function numberIn(min: number, max: number): (text: string) => number {
   };
 }
 
+/** As numberIn(0, ∞), without 0. */
+export function above0(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value < Number.POSITIVE_INFINITY))
+    throw new InvalidArgumentError('Give a number above 0.');
+  return value;
+}
+
 /** As numberIn, for whole numbers. */
 export function integerIn(min: number, max: number): (text: string) => number {
   return (text) => {

@@ -35,6 +35,8 @@ export interface Recipe {
   precision?: 'f32' | 'f16';
   /** Keep few maps and compute the others again in the backward pass. */
   recompute?: boolean;
+  /** The run whose weights this one begins with, where one command makes both. */
+  curriculum?: { size: number; epochs: number; rate?: number };
   /** Weights whose names begin with these parts (`blocks.1` is not `blocks.10`) stay as they are. */
   freeze?: readonly string[];
 }

@@ -74,10 +74,27 @@ describe('wfr train --first-size', () => {
     const resumed = await train(...curriculum('stopped'), '--resume');
     expect(resumed, resumed.stderr).toMatchObject({ status: 0 });
     expect(await state('stopped', 'weights.safetensors')).toEqual(await state('one', 'weights.safetensors'));
+    // What the first part was belongs to the run.
+    for (const others of [
+      [...curriculum('stopped'), '--first-epochs', '2'],
+      [...common('stopped'), '--size', '48', '--epochs', '2', '--lr', '0.002'],
+    ])
+      expect(await train(...others, '--resume')).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching(/another run: curriculum differs/),
+      });
+    await rm(at('stopped', 'first'), { recursive: true });
     const done = await train(...curriculum('stopped'), '--resume');
     expect(done.stderr).not.toMatch(/first at/);
     expect(done.status).toBe(0);
   }, 300_000);
+
+  it('is refused before its first part when its second cannot be', async () => {
+    const { status, stderr } = await train(...curriculum('large'), '--size', '112', '--memory', '0.1');
+    expect(status, stderr).toBe(1);
+    expect(stderr).toMatch(/A batch of 8 needs \d+ MB, more than 100 MB/);
+    expect(existsSync(at('large', 'first'))).toBe(false);
+  }, 60_000);
 
   it('is asked for whole', async () => {
     const { status, stderr } = await train(...common('orphan'), '--first-epochs', '3');

@@ -72,7 +72,9 @@ async function run(flags: TrainFlags, session: Session, signal: AbortSignal): Pr
     let trainer: Trainer | undefined;
     try {
       const gpu = await session.gpu();
-      checkMemory(gpu, recipe, source, flags.memory && flags.memory * 1e9);
+      const limit = flags.memory && flags.memory * 1e9;
+      checkMemory(gpu, recipe, source, limit);
+      if (flags.then) checkMemory(gpu, recipeOf(flags.then, dataOf(sets)), source, limit);
       trainer = await Trainer.create(gpu, recipe, source, {
         init: init?.state,
         initName: init && nameOf(flags.init!, init),

@@ -128,9 +128,7 @@ function scoresOf(text: string): number[] {
 async function train(flags: Flags): Promise<void> {
   await requireFolder(flags.out);
   const data = await findDetectorData(flags, note);
-  const mask = flags.mask
-    ? (await loadWeights('detector', { path: flags.mask, option: '--mask' })).state
-    : undefined;
+  const mask = flags.mask ? await loadWeights('detector', { path: flags.mask, option: '--mask' }) : undefined;
   const init = flags.init ? await loadWeights('detector', { path: flags.init, option: '--init' }) : undefined;
   const stages = Object.fromEntries(
     NETS.map((net, i) => [
@@ -188,7 +186,10 @@ async function train(flags: Flags): Promise<void> {
             status(`${what} ${done}/${total}, ${clock(left)} left  ${detail}`, done === total);
           },
         },
-      );
+      ).catch((error: unknown) => {
+        if (signal.aborted) note('what is done so far is kept: go on with --resume');
+        throw error;
+      });
       if (stderr.isTTY) stderr.write('\n');
       if (figures) console.log(figures.text);
       if (!file) return;
@@ -200,6 +201,7 @@ async function train(flags: Flags): Promise<void> {
           p === undefined ? [] : [path.basename(path.resolve(p))],
         ),
         data,
+        validated: data.heldOut.slice(0, flags.validate).length,
         seed: flags.seed,
         stages,
         device: info.description || info.device || info.vendor,

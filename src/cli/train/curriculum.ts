@@ -20,13 +20,19 @@ export async function* stagesOf(flags: TrainFlags): AsyncGenerator<TrainFlags> {
   const out = path.join(flags.out, 'first');
   const weights = path.join(out, 'weights.safetensors');
   const cache = flags.cache ?? path.join(flags.out, 'cache');
-  if (!(await isBegun(flags))) {
-    console.error(`first at ${firstSize} pixels, in ${out}`);
-    const first = { size: firstSize, epochs: firstEpochs ?? flags.epochs, lr: firstLr ?? flags.lr };
-    yield { ...last, ...first, out, cache };
+  const first = { size: firstSize, epochs: firstEpochs ?? flags.epochs, lr: firstLr ?? flags.lr };
+  const curriculum = { size: first.size, epochs: first.epochs, rate: first.lr };
+  const then = { ...last, init: weights, cache, curriculum };
+  if (await isBegun(flags)) {
+    console.error(`at ${flags.size} pixels`);
+    // Its checkpoint needs nothing of the first run.
+    yield { ...then, init: undefined };
+    return;
   }
+  console.error(`first at ${firstSize} pixels, in ${out}`);
+  yield { ...last, ...first, out, cache, then };
   console.error(`at ${flags.size} pixels, from ${weights}`);
-  yield { ...last, init: weights, cache };
+  yield then;
 }
 
 /** Whether the run at full size has steps behind it, so that the first is done; what would stop it later stops it now. */

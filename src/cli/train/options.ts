@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { PackEncoding } from '../../train/data/pack.node.js';
 import { TEACHER_MEAN } from '../../train/data/teacher.js';
 import { SCHEDULES } from '../../train/schedule.js';
-import { collect, integerIn, numberIn } from '../options.js';
+import { above0, collect, integerIn, numberIn } from '../options.js';
 import type { SessionFlags } from '../session.js';
 import { LOSSES, NETS, type RecipeFlags } from './recipe.js';
 
@@ -21,6 +21,8 @@ export interface TrainFlags extends Omit<SessionFlags, 'net' | 'precision'>, Rec
   firstSize?: number;
   firstEpochs?: number;
   firstLr?: number;
+  /** Of the first of two runs: the second, so that what would stop that stops this. */
+  then?: TrainFlags;
   val?: string;
   valData?: string;
   valLandmarks?: string;
@@ -38,7 +40,6 @@ export const SIDE = 112;
 
 export function trainOptions(command: Command): Command {
   const share = numberIn(0, 1);
-  const positive = numberIn(1e-12, 1e12);
   const count = integerIn(1, 1_000_000_000);
   return command
     .option(
@@ -74,15 +75,15 @@ export function trainOptions(command: Command): Command {
     .option(
       '--first-epochs <n>',
       'times that every picture is seen at --first-size (default: --epochs)',
-      positive,
+      above0,
     )
-    .option('--first-lr <rate>', 'highest learning rate at --first-size (default: --lr)', positive)
+    .option('--first-lr <rate>', 'highest learning rate at --first-size (default: --lr)', above0)
     .option('--batch <n>', 'pictures a step', integerIn(2, 4096), 64)
-    .option('--epochs <n>', 'times that every picture is seen', positive, 20)
+    .option('--epochs <n>', 'times that every picture is seen', above0, 20)
     .option(
       '--lr <rate>',
       'highest learning rate (default: 0.1 × batch / 1024 for sgd, 0.001 for adamw)',
-      positive,
+      above0,
     )
     .addOption(
       new Option('--optimizer <name>', 'how weights follow gradients')
@@ -107,7 +108,7 @@ export function trainOptions(command: Command): Command {
       '--margin <m>',
       'default: 0.5 arcface (radians, below π), 0.4 cosface (0 to 1), 1,0.3,0.2 combined',
     )
-    .option('--scale <s>', 'radius of the hypersphere', positive, 64)
+    .option('--scale <s>', 'radius of the hypersphere', above0, 64)
     .option('--exact-gradient', "the margin's true gradient, not the straight-through one")
     .option('--gamma <g>', 'focal loss', numberIn(0, 10), 0)
     .option(
@@ -116,7 +117,7 @@ export function trainOptions(command: Command): Command {
       numberIn(1e-6, 1),
       1,
     )
-    .option('--identity-weight <w>', 'factor on the loss over identities', positive, 1)
+    .option('--identity-weight <w>', 'factor on the loss over identities', above0, 1)
     .option(
       '--teacher-mean <share>',
       "share of the teacher's mean that is taken from its embeddings before they are normalised",
@@ -180,7 +181,7 @@ export function trainOptions(command: Command): Command {
     .option(
       '--memory <GB>',
       'refuse to begin when a step needs more (default: 80 % of the memory, on a software adapter)',
-      positive,
+      above0,
     )
     .option(
       '--detect-anomaly',

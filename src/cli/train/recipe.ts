@@ -33,6 +33,7 @@ export interface RecipeFlags {
   identityWeight: number;
   distillWeight: number;
   relationWeight: number;
+  curriculum?: Recipe['curriculum'];
   freeze?: string;
   clip: number;
   accumulate: number;
@@ -73,6 +74,7 @@ export function recipeOf(f: RecipeFlags, data: { identities: number; isTaught: b
     ema: f.ema,
     precision: f.precision === 'f16' ? 'f16' : undefined,
     recompute: f.recompute,
+    curriculum: f.curriculum,
     freeze: f.freeze === undefined ? undefined : prefixesOf(f.freeze),
   };
 }

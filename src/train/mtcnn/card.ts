@@ -10,6 +10,8 @@ export interface DetectorCardInput {
   /** What to call the data: folders and lists. */
   sources: readonly string[];
   data: DetectorData;
+  /** Held-out pictures that were looked at. */
+  validated: number;
   seed: number;
   stages: Record<MtcnnNet, Omit<StageOptions, 'seed'>>;
   device: string;
@@ -20,7 +22,7 @@ const TITLES: Record<MtcnnNet, string> = { pnet: 'P-Net', rnet: 'R-Net', onet: '
 
 /** A detector's model card in Markdown: what the weights are, how they came to be, and what to beware of. */
 export function detectorCard(input: DetectorCardInput): string {
-  const { title, command, sources, data, seed, stages, device, figures } = input;
+  const { title, command, sources, data, validated, seed, stages, device, figures } = input;
   const nets = (Object.keys(TITLES) as MtcnnNet[]).map((net) => {
     const { batch, steps, rate, pointsWeight = NET_LOSS[net].pointsWeight } = stages[net];
     const { classWeight, boxWeight } = NET_LOSS[net];
@@ -58,7 +60,7 @@ the data sets apply to what is made of them: check whether they allow your use.
 
 ${
   found.length > 0
-    ? `On ${data.heldOut.length} held-out pictures, intersection over union 0.5:
+    ? `On ${validated} held-out pictures, intersection over union 0.5:
 
 | faces | number | average precision | recall at false positives a picture |
 |---|---|---|---|

@@ -28,8 +28,8 @@ export interface CollectOptions {
   mineFace?: number;
   /** Whose proposals O-Net learns from: R-Net's (the default), or P-Net's, which needs no R-Net. */
   onetAfter?: 'pnet' | 'rnet';
-  /** A detector whose finds in the pictures of background are left out. */
-  mask?: StateDict;
+  /** A detector whose finds in the pictures of background are left out. A run is resumed only with the same hash. */
+  mask?: { state: StateDict; hash: string };
   signal?: AbortSignal;
 }
 
@@ -132,7 +132,7 @@ class Collector {
     const file = path.join(this.o.out, 'backgrounds.json');
     if (existsSync(file)) return JSON.parse(await readFile(file, 'utf8')) as AnnotatedPicture[];
     const found: AnnotatedPicture[] = [];
-    const detector = this.o.mask && Mtcnn.create(this.gpu, { state: this.o.mask });
+    const detector = this.o.mask && Mtcnn.create(this.gpu, { state: this.o.mask.state });
     try {
       for (const [i, picture] of this.data.negatives.entries()) {
         this.o.signal?.throwIfAborted();

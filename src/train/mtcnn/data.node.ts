@@ -40,6 +40,7 @@ export async function findDetectorData(
   const isHeldOut = (p: AnnotatedPicture, i: number) => (names ? names.has(p.name) : i % 10 === 9);
   const listed: AnnotatedPicture[] = [];
   for (const list of places.points ?? []) {
+    if (!existsSync(list)) throw new WfrError(`--points ${list}: there is no such file.`);
     for (const p of await parsed(list, parsePoints))
       listed.push({ ...p, file: path.resolve(path.dirname(list), p.file) });
   }

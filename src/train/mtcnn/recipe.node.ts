@@ -3,6 +3,7 @@
  * one folder as it is made (packs of samples, checkpoints, each net when it is done), so that a run that was cut off at any
  * moment goes on where it was.
  */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -24,6 +25,12 @@ import { renderDetectorReport } from './report.js';
 import { type StageOptions, trainNet } from './stage.js';
 import { type CascadeFigures, validateCascade } from './validate.js';
 
+/** What a run learns from, by which it is known again wherever the folders lie. */
+const named = ({ pictures, heldOut, listed, negatives }: DetectorData): unknown => [
+  ...[pictures, heldOut, listed].map((list) => list.map(({ name, faces }) => [name, faces])),
+  negatives.map((file) => path.basename(file)),
+];
+
 export const NETS: readonly MtcnnNet[] = ['pnet', 'rnet', 'onet'];
 
 export interface RecipeOptions extends CollectOptions {
@@ -34,7 +41,10 @@ export interface RecipeOptions extends CollectOptions {
   minFace?: number;
   /** Train only these, for nets that are trained side by side; the weights are written once all are there. */
   nets?: readonly MtcnnNet[];
-  /** A detector whose nets are the ones to begin with; by default random weights. A run is resumed only with the same hash. */
+  /**
+   * A detector whose nets are the ones to begin with; by default random weights. Nets that are not to be trained and that `out`
+   * does not hold are its own. A run is resumed only with the same hash.
+   */
   init?: { state: StateDict; hash: string };
   saveEvery?: number;
   /** How many of the held-out pictures are looked at after each net. All by default. */
@@ -92,24 +102,22 @@ class Run {
     const { o, data, hooks } = this;
     const { seed, stages, minFace, mineEvery, mineFace, onetAfter } = o;
     const initHash = o.init?.hash;
-    const settings = JSON.stringify({ seed, stages, minFace, mineEvery, mineFace, onetAfter, initHash });
-    const isOld = existsSync(this.file('run.json'));
-    if (isOld && !o.resume)
-      throw new WfrError(
-        `${o.out} holds a run already: go on with --resume, or choose another folder with --out.`,
-      );
-    if (isOld && (await readFile(this.file('run.json'), 'utf8')) !== settings)
-      throw new WfrError(
-        `${o.out} holds a run with another seed, other steps or other first weights: choose another folder with --out.`,
-      );
-    if (!isOld && o.resume) hooks.note?.(`${o.out} holds no run: beginning one`);
-    await writeAtomically(this.file('run.json'), settings);
+    const digest = createHash('sha256')
+      .update(JSON.stringify(named(data)))
+      .digest('hex');
+    const settings = {
+      ...{ seed, stages, minFace, mineEvery, mineFace, onetAfter },
+      ...{ 'first weights': initHash, mask: o.mask?.hash, data: digest },
+    };
+    await this.requireSame(settings);
+    await this.requireNets();
+    await writeAtomically(this.file('run.json'), JSON.stringify(settings));
     hooks.note?.(
       `${data.pictures.length} pictures with boxes, ${data.heldOut.length} held out, ${data.listed.length} lone faces with points, ${data.negatives.length} backgrounds`,
     );
     for (const net of NETS) {
       const isSkipped = o.nets !== undefined && !o.nets.includes(net);
-      const weights = isSkipped ? await this.finished(net) : await this.stage(net);
+      const weights = isSkipped ? await this.given(net) : await this.stage(net);
       for (const [name, value] of weights ?? []) this.state.set(name, value);
     }
     const missing = NETS.filter((net) => !this.state.has(`${net}.conv1.weight`));
@@ -130,9 +138,61 @@ class Run {
     return { file, report, figures };
   }
 
+  /** @throws WfrError when `out` holds a run that is not to be gone on with, or another one. */
+  private async requireSame(settings: Record<string, unknown>): Promise<void> {
+    const { out, resume } = this.o;
+    const file = this.file('run.json');
+    if (!existsSync(file)) {
+      if (resume) this.hooks.note?.(`${out} holds no run: beginning one`);
+      return;
+    }
+    if (!resume)
+      throw new WfrError(
+        `${out} holds a run already: go on with --resume, or choose another folder with --out.`,
+      );
+    const before = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    const now = JSON.parse(JSON.stringify(settings)) as Record<string, unknown>;
+    // Of data of no use nothing is kept, so that other data may follow.
+    const isBegun = NETS.some((net) =>
+      ['samples.pack', 'done'].some((name) => existsSync(this.file(net, name))),
+    );
+    if (!isBegun) before.data = now.data;
+    const differing = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter(
+      (key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]),
+    );
+    if (differing.length > 0)
+      throw new WfrError(
+        `${out} holds another run: ${differing.join(', ')} ${differing.length > 1 ? 'differ' : 'differs'}. Resume with the same options and data, or choose another folder with --out.`,
+      );
+  }
+
+  /** @throws WfrError when a net is to learn from the mistakes of one that there is not. */
+  private async requireNets(): Promise<void> {
+    const { nets = NETS, out, onetAfter } = this.o;
+    for (const net of nets) {
+      const before =
+        net === 'pnet' ? [] : net === 'rnet' || onetAfter === 'pnet' ? ['pnet'] : ['pnet', 'rnet'];
+      for (const needed of before as MtcnnNet[])
+        if (!nets.includes(needed) && !(await this.given(needed)))
+          throw new WfrError(
+            `${net} learns from what ${needed} proposes, and ${out} holds no ${needed} yet: train it first (--only ${needed}, or all without --only), or give a detector with --init.`,
+          );
+    }
+  }
+
+  /** The weights of a net that is not to be trained: those in `out`, else those to begin with. */
+  private async given(net: MtcnnNet): Promise<Map<string, ParameterValue> | undefined> {
+    const done = await this.finished(net);
+    if (done || !this.o.init) return done;
+    const own = [...this.o.init.state].filter(([name]) => name.startsWith(`${net}.`));
+    return own.length > 0 ? new Map(own) : undefined;
+  }
+
   /** The weights of a net that is done. */
   private async finished(net: MtcnnNet): Promise<Map<string, ParameterValue> | undefined> {
-    const done = await (await CheckpointStore.open(this.file(net, 'done'), 1)).latest(this.hooks.note);
+    const folder = this.file(net, 'done');
+    if (!existsSync(folder)) return undefined;
+    const done = await (await CheckpointStore.open(folder, 1)).latest(this.hooks.note);
     if (!done) return undefined;
     const shapes = done.state.shapes as Record<string, number[]>;
     return new Map(

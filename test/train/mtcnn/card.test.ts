@@ -9,6 +9,7 @@ it("a detector's card says how it was made, from what, and what was measured", (
     command: 'wfr train mtcnn --data wider',
     sources: ['wider', 'faces.csv'],
     data: { pictures: [picture, picture], heldOut: [picture], listed: [], negatives: ['b.jpg'] },
+    validated: 1,
     seed: 7,
     stages: { ...STAGES, onet: { ...STAGES.onet, steps: 123, pointsWeight: 9 } },
     device: 'a card',

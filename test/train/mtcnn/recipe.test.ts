@@ -6,7 +6,7 @@ import { PNG } from 'pngjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Mtcnn } from '../../../src/face/detector.js';
 import { initialize } from '../../../src/nets/initialize.js';
-import { pnet } from '../../../src/nets/mtcnn.js';
+import { onet, pnet, rnet } from '../../../src/nets/mtcnn.js';
 import { readCheckpoint } from '../../../src/train/checkpoint.node.js';
 import { readLog } from '../../../src/train/log.node.js';
 import { type DetectorData, findDetectorData } from '../../../src/train/mtcnn/data.node.js';
@@ -183,7 +183,11 @@ describe('the recipe of the detector', () => {
     await detector.destroy();
     await expect(trainMtcnn(gpu, data, options('run'))).rejects.toThrow('--resume');
     await expect(trainMtcnn(gpu, data, { ...options('run'), seed: 2, resume: true })).rejects.toThrow(
-      'another seed',
+      'holds another run: seed differs',
+    );
+    const fewer = { ...data, pictures: data.pictures.slice(1) };
+    await expect(trainMtcnn(gpu, fewer, { ...options('run'), resume: true })).rejects.toThrow(
+      'holds another run: data differs',
     );
   }, 400_000);
 
@@ -234,9 +238,32 @@ describe('the recipe of the detector', () => {
       for (const [i, v] of given.entries()) expect(after[i], name).toBeCloseTo(v, 6);
     }
     await expect(trainMtcnn(gpu, data, { ...still('given', init, 'other'), resume: true })).rejects.toThrow(
-      'other first weights',
+      'first weights differs',
     );
     init.delete('pnet.conv2.bias');
     await expect(trainMtcnn(gpu, data, still('lacking', init))).rejects.toThrow('lack pnet.conv2.bias');
+  }, 120_000);
+
+  it('trains a later net alone behind those that it is given', async () => {
+    const gpu = await sharedGpu();
+    const alone = (out: string, init?: RecipeOptions['init']): RecipeOptions => {
+      const o = options(out);
+      const stages = { ...o.stages, rnet: { batch: 32, steps: 2, rate: 1e-3 } };
+      return { ...o, nets: ['rnet'], init, stages, validate: 0, mineEvery: 4 };
+    };
+    await expect(trainMtcnn(gpu, data, alone('headless'))).rejects.toThrow(
+      /rnet learns from what pnet proposes, and .*headless holds no pnet yet: train it first \(--only pnet/,
+    );
+    expect(existsSync(path.join(folder, 'headless'))).toBe(false);
+    const state: StateDict = new Map(
+      [pnet([1, 12, 12, 3]), rnet([1, 24, 24, 3]), onet([1, 48, 48, 3])].flatMap((net) => [
+        ...initialize(net, 5),
+      ]),
+    );
+    const { file } = await trainMtcnn(gpu, data, alone('behind', { state, hash: 'some' }));
+    const written = (await openWeights([file!])).state;
+    for (const [name, { data: given }] of state)
+      if (name.startsWith('rnet.conv1')) expect(written.get(name)!.data).not.toEqual(given);
+      else if (!name.startsWith('rnet.')) expect(written.get(name)!.data).toEqual(given);
   }, 120_000);
 });
