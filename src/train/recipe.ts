@@ -147,8 +147,8 @@ export function dataDifferences(then: DataOrigin, now: DataOrigin): string[] {
   return out;
 }
 
-/** Keys of a recipe that are not as they were. */
-function differences(a: Recipe, b: Recipe): string[] {
-  const keys = new Set([...Object.keys(a ?? {}), ...Object.keys(b)]) as Set<keyof Recipe>;
+/** Keys of plain data that are not as they were. */
+export function differences<T extends object>(a: T | undefined, b: T): string[] {
+  const keys = new Set([...Object.keys(a ?? {}), ...Object.keys(b)]) as Set<keyof T & string>;
   return [...keys].filter((key) => JSON.stringify(a?.[key]) !== JSON.stringify(b[key]));
 }

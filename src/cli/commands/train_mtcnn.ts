@@ -9,7 +9,7 @@ import { loadWeights } from '../../weights/load.node.js';
 import { interruptible } from '../interrupt.js';
 import { collect, examples, type GpuFlags, gpuOptions, integerIn, numberIn } from '../options.js';
 import { withSession } from '../session.js';
-import { repeatable } from '../train/report.js';
+import { deviceName, repeatable } from '../train/report.js';
 
 interface Flags extends GpuFlags {
   data: string;
@@ -193,7 +193,6 @@ async function train(flags: Flags): Promise<void> {
       if (stderr.isTTY) stderr.write('\n');
       if (figures) console.log(figures.text);
       if (!file) return;
-      const { info } = gpu.adapter;
       const card = detectorCard({
         title: flags.title ?? 'mtcnn',
         command: repeatable(process.argv.slice(2)),
@@ -204,7 +203,7 @@ async function train(flags: Flags): Promise<void> {
         validated: data.heldOut.slice(0, flags.validate).length,
         seed: flags.seed,
         stages,
-        device: info.description || info.device || info.vendor,
+        device: deviceName(gpu),
         figures,
       });
       await writeAtomically(file.replace(/\.safetensors$/, '.md'), card);

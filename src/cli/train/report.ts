@@ -17,7 +17,6 @@ import { duration } from './progress.js';
 /** The card as it stands when a run begins. */
 export function cardOf(flags: TrainFlags, gpu: Gpu, trainer: Trainer, sets: readonly PackedSet[]): CardInput {
   const { recipe } = trainer;
-  const { info } = gpu.adapter;
   return {
     title: `${flags.net}, ${recipe.description.input!.height} px, ${describeObjective(recipe)}`,
     recipe,
@@ -30,7 +29,7 @@ export function cardOf(flags: TrainFlags, gpu: Gpu, trainer: Trainer, sets: read
     })),
     steps: trainer.steps,
     hours: 0,
-    device: info.description || info.device || info.vendor,
+    device: deviceName(gpu),
     results: [],
   };
 }
@@ -92,6 +91,11 @@ function describeObjective({ objective: { identity, distill } }: Recipe): string
   }
   if (distill) parts.push('from a teacher');
   return parts.join(' and ');
+}
+
+/** The adapter's name for a card. */
+export function deviceName({ adapter: { info } }: Gpu): string {
+  return info.description || info.device || info.vendor;
 }
 
 /** The command line as one would type it again. */

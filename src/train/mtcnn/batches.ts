@@ -1,7 +1,7 @@
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import { Random } from '../random.js';
-import { AS_IT_IS, MIRRORABLE, type SampleBatch, type Samples, takeSample, variationOf } from './vary.js';
+import { AS_IT_IS, IS_VARIED, type SampleBatch, type Samples, takeSample, variationOf } from './vary.js';
 
 /** Share of a batch that comes from each kind, in the order negatives, positives, all others. */
 export const SHARES: Record<MtcnnNet, readonly number[]> = {
@@ -63,7 +63,7 @@ export class Batches {
         if (kind.order?.round !== round)
           kind.order = { round, permutation: Random.of(this.seed, 'samples', k, round).permutation(n) };
         const i = kind.indices[kind.order.permutation[place % n]];
-        const variation = MIRRORABLE[this.net] ? variationOf(random, side) : AS_IT_IS;
+        const variation = IS_VARIED[this.net] ? variationOf(random, side) : AS_IT_IS;
         takeSample(this.samples, i, variation, batch, row);
       }
     }

@@ -1,5 +1,6 @@
 import { type MtcnnNet, NET_LOSS } from '../../nets/mtcnn.js';
 import type { DetectorData } from './data.node.js';
+import { TITLES } from './report.js';
 import type { StageOptions } from './stage.js';
 import type { CascadeFigures } from './validate.js';
 
@@ -17,8 +18,6 @@ export interface DetectorCardInput {
   device: string;
   figures?: CascadeFigures;
 }
-
-const TITLES: Record<MtcnnNet, string> = { pnet: 'P-Net', rnet: 'R-Net', onet: 'O-Net' };
 
 /** A detector's model card in Markdown: what the weights are, how they came to be, and what to beware of. */
 export function detectorCard(input: DetectorCardInput): string {

@@ -17,7 +17,8 @@ import type { AnnotatedFace, AnnotatedPicture } from './annotations.js';
 import { turnedByQuarters } from './crop.js';
 import type { DetectorData } from './data.node.js';
 import { Gatherer, QUOTA } from './gather.js';
-import { type SamplePack, SampleSink } from './pack.node.js';
+import { SampleSink } from './pack.node.js';
+import type { Samples } from './vary.js';
 
 export interface CollectOptions {
   out: string;
@@ -59,7 +60,7 @@ export async function collectSamples(
   state: StateDict,
   options: CollectOptions,
   hooks: RecipeHooks,
-): Promise<SamplePack> {
+): Promise<Samples> {
   return new Collector(gpu, net, data, state, options, hooks).collect();
 }
 
@@ -73,7 +74,7 @@ class Collector {
     private readonly hooks: RecipeHooks,
   ) {}
 
-  async collect(): Promise<SamplePack> {
+  async collect(): Promise<Samples> {
     const { net } = this;
     const sink = new SampleSink(NET_SIZE[net]);
     const gatherer = new Gatherer(net, sink);
@@ -81,8 +82,7 @@ class Collector {
     const backgrounds = await this.backgrounds();
     const detector = net === 'pnet' ? undefined : Mtcnn.create(this.gpu, { state: this.state });
     const after = net === 'onet' ? (this.o.onetAfter ?? 'rnet') : 'pnet';
-    const quarters = detector ? QUARTERS : ([0] as const);
-    const total = (pictures.length + backgrounds.length) * quarters.length + listed.length;
+    const total = pictures.length + backgrounds.length + listed.length;
     let [done, unread] = [0, 0];
     const each = async (list: readonly AnnotatedPicture[], take: typeof mined) => {
       for (const annotated of list) {
@@ -95,20 +95,20 @@ class Collector {
       }
     };
     const mined = async (picture: Picture, faces: readonly AnnotatedFace[], random: Random) => {
-      gatherer.picture(picture, faces, random);
-      if (!detector || done % (this.o.mineEvery ?? 1) !== 0) return;
-      const settings = { minFace: this.o.mineFace ?? 20, thresholds: MINING_THRESHOLDS };
-      gatherer.proposed(picture, faces, await detector.propose(picture, after, settings), random);
+      const isMined = detector && done % (this.o.mineEvery ?? 1) === 0;
+      for (const quarter of detector ? QUARTERS : ([0] as const)) {
+        const view = turnedByQuarters(picture, faces, quarter);
+        const split = random.split(quarter);
+        gatherer.picture(view.picture, view.faces, split);
+        if (!isMined) continue;
+        const settings = { minFace: this.o.mineFace ?? 20, thresholds: MINING_THRESHOLDS };
+        const proposals = await detector.propose(view.picture, after, settings);
+        gatherer.proposed(view.picture, view.faces, proposals, split);
+      }
     };
     try {
-      for (const quarter of quarters) {
-        const turned: typeof mined = (picture, faces, random) => {
-          const view = turnedByQuarters(picture, faces, quarter);
-          return mined(view.picture, view.faces, random.split(quarter));
-        };
-        await each(pictures, turned);
-        await each(backgrounds, turned);
-      }
+      await each(pictures, mined);
+      await each(backgrounds, mined);
       await each(listed, async (picture, faces, random) => gatherer.listed(picture, faces, random));
     } finally {
       await detector?.destroy();

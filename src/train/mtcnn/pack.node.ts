@@ -7,16 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { WfrError } from '../../gpu/errors.js';
 import { TASK } from '../../kernels/mtcnn_loss/tasks.js';
 import { writeAtomically } from '../../media/files.node.js';
-
-export const TARGETS = 14;
-
-export interface SamplePack {
-  size: number;
-  count: number;
-  targets: Float32Array;
-  tasks: Uint8Array;
-  pixels: Uint8Array;
-}
+import { type Samples, TARGETS } from './vary.js';
 
 /** Collects samples; grows as needed. */
 export class SampleSink {
@@ -42,7 +33,7 @@ export class SampleSink {
     this.count++;
   }
 
-  pack(): SamplePack {
+  pack(): Samples {
     const { size, count } = this;
     return {
       size,
@@ -64,7 +55,7 @@ const bytesOf = (a: Float32Array | Uint8Array): Buffer => Buffer.from(a.buffer, 
 /** The header is filled up with blanks so that the targets begin at a multiple of four. */
 export async function writePack(
   file: string,
-  { size, count, targets, tasks, pixels }: SamplePack,
+  { size, count, targets, tasks, pixels }: Samples,
 ): Promise<void> {
   let header = JSON.stringify({ format: 'wfr-samples-1', size, count });
   header = `${header.padEnd(Math.ceil((header.length + 1) / 4) * 4 - 1)}\n`;
@@ -72,7 +63,7 @@ export async function writePack(
 }
 
 /** @returns undefined where there is no file. @throws WfrError when it is none of this program or cut short. */
-export async function readPack(file: string): Promise<SamplePack | undefined> {
+export async function readPack(file: string): Promise<Samples | undefined> {
   if (!existsSync(file)) return undefined;
   const bytes = await readFile(file);
   const fail = () => new WfrError(`${file}: not a pack of samples, or damaged; delete it and start again.`);

@@ -18,12 +18,14 @@ import { saveWeights } from '../../weights/save.node.js';
 import type { StateDict } from '../../weights/state_dict.js';
 import { CheckpointStore } from '../checkpoint.node.js';
 import { type LogRecord, readLog, TrainingLog } from '../log.node.js';
+import { differences } from '../recipe.js';
 import { type CollectOptions, collectSamples, lacking, type RecipeHooks } from './collect.node.js';
 import type { DetectorData } from './data.node.js';
-import { readPack, type SamplePack, writePack } from './pack.node.js';
+import { readPack, writePack } from './pack.node.js';
 import { renderDetectorReport } from './report.js';
 import { type StageOptions, trainNet } from './stage.js';
 import { type CascadeFigures, validateCascade } from './validate.js';
+import type { Samples } from './vary.js';
 
 /** What a run learns from, by which it is known again wherever the folders lie. */
 const named = ({ pictures, heldOut, listed, negatives }: DetectorData): unknown => [
@@ -151,15 +153,12 @@ class Run {
         `${out} holds a run already: go on with --resume, or choose another folder with --out.`,
       );
     const before = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
-    const now = JSON.parse(JSON.stringify(settings)) as Record<string, unknown>;
     // Of data of no use nothing is kept, so that other data may follow.
     const isBegun = NETS.some((net) =>
       ['samples.pack', 'done'].some((name) => existsSync(this.file(net, name))),
     );
-    if (!isBegun) before.data = now.data;
-    const differing = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter(
-      (key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]),
-    );
+    if (!isBegun) before.data = settings.data;
+    const differing = differences(before, settings);
     if (differing.length > 0)
       throw new WfrError(
         `${out} holds another run: ${differing.join(', ')} ${differing.length > 1 ? 'differ' : 'differs'}. Resume with the same options and data, or choose another folder with --out.`,
@@ -252,7 +251,7 @@ class Run {
     return weights;
   }
 
-  private async collect(net: MtcnnNet): Promise<SamplePack> {
+  private async collect(net: MtcnnNet): Promise<Samples> {
     const pack = await collectSamples(this.gpu, net, this.data, this.state, this.o, this.hooks);
     await writePack(this.file(net, 'samples.pack'), pack);
     return pack;

@@ -9,7 +9,7 @@ interface LogRecord {
   [key: string]: unknown;
 }
 
-const TITLES: Record<MtcnnNet, string> = { pnet: 'P-Net', rnet: 'R-Net', onet: 'O-Net' };
+export const TITLES: Record<MtcnnNet, string> = { pnet: 'P-Net', rnet: 'R-Net', onet: 'O-Net' };
 
 /** The run as a page: curves by net and task, the figures on the held-out pictures, settings. */
 export function renderDetectorReport(

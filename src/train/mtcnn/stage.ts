@@ -10,7 +10,7 @@ import { type MtcnnNet, mtcnnTraining, NET_LOSS } from '../../nets/mtcnn.js';
 import type { StateDict } from '../../weights/state_dict.js';
 import { learningRate } from '../schedule.js';
 import { Batches } from './batches.js';
-import type { SampleBatch, Samples } from './vary.js';
+import { type SampleBatch, type Samples, TARGETS } from './vary.js';
 
 export interface StageOptions {
   batch: number;
@@ -135,7 +135,7 @@ function startingValues(
       if (!(samples.tasks[i] & bit)) continue;
       count++;
       for (let k = 0; k < width; k++)
-        bias.data[k] += (samples.targets[i * 14 + first + k] - bias.data[k]) / count;
+        bias.data[k] += (samples.targets[i * TARGETS + first + k] - bias.data[k]) / count;
     }
   };
   begin(BOX_HEAD[net], TASK.box, 0, 4);

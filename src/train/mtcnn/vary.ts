@@ -3,14 +3,14 @@ import { MIRRORED_POINTS } from '../../face/boxes.js';
 import type { MtcnnNet } from '../../nets/mtcnn.js';
 import type { Random } from '../random.js';
 
-/** A sample's targets: box, points. */
-const TARGETS = 14;
+/** Numbers of a sample's targets: box, points. */
+export const TARGETS = 14;
 
-/** Samples of one net, as pack.node.ts lays them out. */
+/** Samples of one net. */
 export interface Samples {
   size: number;
   count: number;
-  /** 14 a sample: box, points. */
+  /** TARGETS a sample. */
   targets: Float32Array;
   tasks: Uint8Array;
   pixels: Uint8Array;
@@ -34,8 +34,8 @@ export interface Variation {
 
 export const AS_IT_IS: Variation = { isMirrored: false, move: [0, 0], contrast: 1, brightness: 0 };
 
-/** P-Net's box targets are not those of a mirror image (samples.ts), and it has windows enough. */
-export const MIRRORABLE: Record<MtcnnNet, boolean> = { pnet: false, rnet: true, onet: true };
+/** Whose samples are varied: P-Net's box targets are not those of a mirror image (samples.ts), and it has windows enough. */
+export const IS_VARIED: Record<MtcnnNet, boolean> = { pnet: false, rnet: true, onet: true };
 
 /** Share of a sample's side by which it moves at most. What comes in at the border is the border, repeated. */
 const MOST_MOVE = 1 / 24;
