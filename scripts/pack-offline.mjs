@@ -91,8 +91,10 @@ case "$what" in
   bench) exec node "$here/bench/run.js" "$@" ;;
   train-bench) exec node "$here/bench/train.js" "$@" ;;
   conv-grad) exec node "$here/bench/conv_grad.js" "$@" ;;
+  gemm) exec node "$here/bench/gemm.js" "$@" ;;
+  torch) exec python3 "$here/bench/peers/torch_gpu.py" "$@" ;;
   tests) cd "$here" && exec node node_modules/vitest/vitest.mjs run "$@" ;;
-  *) echo "usage: $0 wfr|doctor|bench|train-bench|conv-grad|tests [arguments]" >&2; exit 2 ;;
+  *) echo "usage: $0 wfr|doctor|bench|train-bench|conv-grad|gemm|torch|tests [arguments]" >&2; exit 2 ;;
 esac
 `;
 
@@ -157,7 +159,7 @@ try {
     writeFileSync(join(target, 'bench', file.replace(/\.ts$/, '.js')), code);
   }
   mkdirSync(join(target, 'bench', 'peers'));
-  for (const file of readdirSync(join(root, 'bench', 'peers')).filter((f) => /\.[mc]js$/.test(f)))
+  for (const file of readdirSync(join(root, 'bench', 'peers')).filter((f) => /\.([mc]js|py)$/.test(f)))
     copyFileSync(join(root, 'bench', 'peers', file), join(target, 'bench', 'peers', file));
   if (values.for === 'tests') {
     writeFileSync(join(target, 'vitest.config.mjs'), TESTS);

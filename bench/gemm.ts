@@ -1,0 +1,59 @@
+// npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10]
+//
+// Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs
+// by timestamp queries) beside the device's rate of multiply-adds in the same run.
+import { parseArgs } from 'node:util';
+import { type BufferRange, openGpu } from '../src/gpu/gpu.js';
+import { profileProgram } from '../src/gpu/profile.js';
+import { Program } from '../src/gpu/program.js';
+import { denseShape } from '../src/graph/lowering.js';
+import { conv2dForward } from '../src/kernels/conv2d/forward.js';
+import { convFlops } from '../src/kernels/conv2d/geometry.js';
+import { planConv2d } from '../src/kernels/conv2d/plan.js';
+import { measureFmaRate } from '../src/kernels/probe/measure.js';
+import { adapterName, emit, round } from './shared.js';
+
+const { values } = parseArgs({
+  options: {
+    size: { type: 'string', default: '256,1024' },
+    runs: { type: 'string', default: '10' },
+  },
+});
+const gpu = await openGpu();
+const { gflops: peak } = await measureFmaRate(gpu, 1);
+emit({ bench: 'device', adapter: adapterName(gpu), fma_gflops: round(peak) });
+for (const n of values.size.split(',').map(Number)) {
+  const data = Float32Array.from({ length: n * n }, (_, i) => Math.sin(i));
+  const matrix = (name: string): BufferRange => ({
+    buffer: gpu.createStorage(data.byteLength, name, data),
+    offset: 0,
+    size: data.byteLength,
+  });
+  const shape = denseShape([n, n], [n, n]);
+  const [x, weight, y] = ['x', 'weight', 'y'].map(matrix);
+  const operand = (ref: BufferRange) => ({ ref, shape: [n, n], dtype: 'f32' as const });
+  const calls = conv2dForward(
+    { shape, x: operand(x), weight, activation: 'none', y: operand(y) },
+    planConv2d(shape, gpu.traits),
+    gpu.traits,
+  );
+  const program = await Program.create(gpu, calls);
+  let best = Number.POSITIVE_INFINITY;
+  // The first run compiles.
+  for (let run = 0; run <= Number(values.runs); run++) {
+    const ms = (await profileProgram(gpu, program)).reduce((sum, t) => sum + t.ms, 0);
+    if (run > 0) best = Math.min(best, ms);
+  }
+  const gflops = convFlops(shape) / best / 1e6;
+  emit({
+    bench: 'gemm',
+    size: n,
+    kernel: calls.map((c) => c.label).join(' + '),
+    ms: round(best, 3),
+    gflops: round(gflops),
+    share_of_fma: round(gflops / peak, 3),
+  });
+  program.destroy();
+  for (const { buffer } of [x, weight, y]) gpu.destroyBuffer(buffer);
+}
+gpu.close();
