@@ -39,6 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   let first = (group.x + group.y * 65535u) * ${lanes * blocks}u;
   if (first >= pixels) { return; }
   let end = min(first + ${lanes * blocks}u, pixels);
+  let more = first + ${lanes}u < pixels;
   let wanted = group.z / classes * ${lanes}u + lane;
   let channel = min(wanted, per_row - 1u) * ${width}u;
 ${lines(blocks, (b) => `  let m${b} = min(first + ${b * lanes}u + lane, pixels - 1u);`)}
@@ -103,8 +104,7 @@ ${lines(
       for (var c = 0u; c < params.out_q; c++) {
 ${lines(width, (i) => `        let r${i} = weight[at + ${i}u * params.out_q + c];`)}
 ${lines(4, (j) => `        let w${j} = ${turned(j)};`)}
-${lines(blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_dy(p${b} + c), in${b});`)}
-${multiplyAdd(lanes, width, blocks)}
+${multiplyAdd(lanes, width, blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_dy(p${b} + c), in${b});`)}
       }
     }
   }`;

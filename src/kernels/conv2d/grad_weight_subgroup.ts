@@ -5,7 +5,7 @@
  *
  * A lane holds W output channels of every row of the tile, and loads for each pixel those channels of dy and B
  * quads of x: lane l's quad is that of row quad l, at the pixel its own tap points to. Taps and channels are one
- * axis, so that a first layer with three channels fills the lanes as well as one with 512. `subgroupBroadcast`
+ * axis, so that a first layer with three channels fills the lanes as well as one with 512. `subgroupShuffle`
  * hands the quads of x round: 4·B + W loaded numbers a lane feed 4·B·L·W multiply-adds. Accumulators spill to L1,
  * so several pixels are added to one in a row.
  */
@@ -14,7 +14,7 @@ import { bytesPerQuad, ceilDiv, quadsOf, read } from '../tensor.js';
 import { convFlops, geometryUniforms } from './geometry.js';
 import type { SplitPlan } from './grad_plan.js';
 import type { GradWeightCall } from './grad_types.js';
-import { laneElement, lines, range, type SubgroupTile, vec } from './subgroup.js';
+import { handed, laneElement, lines, range, type SubgroupTile, vec } from './subgroup.js';
 
 /** Pixels of one turn of the loop: four bring a few hundredths more and take twice as long to compile. */
 const STEP = 2;
@@ -46,7 +46,7 @@ ${lines(
     }`;
   const multiplyAdd = (i: number) => {
     const b = Math.floor(i / lanes);
-    const quad = range(STEP).map((p) => `let p${p} = subgroupBroadcast(x${b}_${p}, ${i % lanes}u);`);
+    const quad = range(STEP).map((p) => `let p${p} = ${handed(`x${b}_${p}`, i % lanes)};`);
     const sums = channels.map((j) => {
       const sum = range(STEP).reduce((acc, p) => `fma(${F}(p${p}[${j}]), g${p}, ${acc})`, `s${4 * i + j}`);
       return `s${4 * i + j} = ${sum};`;

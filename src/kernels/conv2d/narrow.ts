@@ -2,13 +2,13 @@
  * 1×1 convolutions and dense layers with few outputs (the heads of a detector) as a GEMM whose lanes are pixels, for
  * software adapters: of the lanes that are channels in subgroup.ts most would idle. A lane owns BLOCKS pixels; each turn
  * the lanes of a subgroup load a row of weights each, that is as many depth steps as there are lanes, and
- * `subgroupBroadcast` hands them round. A softmax over the outputs of a pixel is done in passing.
+ * `subgroupShuffle` hands them round. A softmax over the outputs of a pixel is done in passing.
  */
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
-import { lines, range, tilesInTurn } from './subgroup.js';
+import { handed, lines, range, tilesInTurn } from './subgroup.js';
 import type { Conv2dCall, Conv2dShape } from './types.js';
 
 /** Outputs above which the lanes of subgroup.ts have enough to do. */
@@ -45,7 +45,7 @@ ${lines(BLOCKS, (b) => {
 ${lines(
   4,
   (k) =>
-    `      { let p = subgroupBroadcast(w, ${4 * d + k}u); ${range(BLOCKS)
+    `      { let p = ${handed('w', 4 * d + k)}; ${range(BLOCKS)
       .map((b) => `s${b} = fma(vec4<f32>(x${b}.${'xyzw'[k]}), p, s${b});`)
       .join(' ')} }`,
 )}`;

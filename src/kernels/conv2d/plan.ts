@@ -112,7 +112,7 @@ const OWN_TILE = 2 ** 20;
 function subgroupTile(s: Conv2dShape, lanes: number): { width: number; blocks: number } {
   const pixels = s.batch * s.outHeight * s.outWidth;
   const weights = s.kernelHeight * s.kernelWidth * s.inChannels * s.outChannels;
-  const blocks = pixels <= lanes && weights >= OWN_TILE ? 1 : isPointwise(s) ? 3 : 2;
+  const blocks = pixels <= lanes && weights >= OWN_TILE ? 1 : isPointwise(s) ? 4 : 2;
   let best = { width: 4, blocks };
   let least = Number.POSITIVE_INFINITY;
   for (const width of [4, 2]) {

@@ -66,14 +66,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   for (var t = begin; t < min(begin + params.in_turn, params.tiles); t++) {
     let row = t / params.channel_tiles;
     let first = row * ${tile}u;
+    let more = first + ${lanes}u < params.pixels;
     let wanted = (t - row * params.channel_tiles) * ${lanes}u + lane;
     let column = min(wanted, params.columns - 1u);
 ${lines(BLOCKS, (b) => `    let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u) * params.depth;`)}
 ${lines(tile, (i) => `    var s${i} = vec4<f32>(0.0);`)}
     for (var k = 0u; k < params.depth; k++) {
 ${weights}
-${lines(BLOCKS, (b) => `      let x${b} = load_x(m${b} + k);`)}
-${multiplyAdd(lanes, 4, BLOCKS)}
+${multiplyAdd(lanes, 4, BLOCKS, (b) => `      let x${b} = load_x(m${b} + k);`)}
     }
     // A lane without channels of its own goes on: it hands pixels to the others.
     if (wanted < params.columns) {

@@ -12,7 +12,7 @@
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, DIVIDE, grid, quads, read, write } from '../tensor.js';
 import { convFlops, geometryUniforms } from './geometry.js';
-import { lines, range } from './subgroup.js';
+import { handed, lines, range } from './subgroup.js';
 import type { Conv2dCall, Conv2dShape, ConvPool } from './types.js';
 
 export interface PooledTile {
@@ -61,7 +61,7 @@ export function conv2dPooled<B>(call: Conv2dCall<B>, tile: PooledTile): KernelCa
     const sums = [0, 1].flatMap((r) =>
       range(columns).map((j) => `s${r}${j} = fma(vec4<f32>(v${r + ky}${j + kx}.${'xyz'[c]}), w, s${r}${j});`),
     );
-    return `    { let w = subgroupBroadcast(w${Math.floor(k / lanes)}, ${k % lanes}u); ${sums.join(' ')} }`;
+    return `    { let w = ${handed(`w${Math.floor(k / lanes)}`, k % lanes)}; ${sums.join(' ')} }`;
   });
   const activate = (v: string) =>
     activation === 'prelu'

@@ -3,13 +3,13 @@
  * loads are what costs, and here a loaded pixel serves a row of the filter and RUN times as many pixels share a loaded
  * weight: a lane owns `run` pixels of an output row and four quads of channels. For each row of the filter and quad of
  * input channels it loads run + 2 pixels, which move on by one from tap to tap; of the tap's 16 vec4 of weights each lane
- * loads its share, and `subgroupBroadcast` hands them round.
+ * loads its share, and `subgroupShuffle` hands them round.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { bytesPerQuad, ceilDiv, DIVIDE, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
-import { lines, range } from './subgroup.js';
+import { handed, lines, range } from './subgroup.js';
 import type { Conv2dCall, Conv2dShape } from './types.js';
 
 export interface RunsTile {
@@ -43,7 +43,7 @@ export function conv2dRuns<B>(call: Conv2dCall<B>, { lanes, run }: RunsTile): Ke
   const products = range(QUADS).map((o) => {
     const weights = range(4).map((k) => {
       const i = 4 * k + o;
-      return `let p${k} = subgroupBroadcast(w${Math.floor(i / lanes)}, ${i % lanes}u);`;
+      return `let p${k} = ${handed(`w${Math.floor(i / lanes)}`, i % lanes)};`;
     });
     const sums = range(run).map((r) => {
       const sum = range(4).reduce(

@@ -4,7 +4,7 @@
  *
  * A workgroup is one subgroup of L lanes. It computes L·W output channels for B·L pixels: lane l holds
  * channels l·W … l·W+W−1 of every pixel of the tile. Each lane loads the input quad of its own pixel and the
- * weights of its own channels; `subgroupBroadcast` with a constant lane then hands every pixel's quad round,
+ * weights of its own channels; `subgroupShuffle` with a constant lane then hands every pixel's quad round,
  * so that 4·B + 4·W loaded numbers a lane feed 4·W·B·L multiply-adds. No workgroup memory, no barrier.
  * Accumulators spill to L1, which is why the four depth steps of a quad are added to one in a row.
  *
@@ -86,6 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   for (var first = begin; first < min(begin + params.run, params.pixels); first += ${lanes * blocks}u) {
 ${lines(blocks, (b) => `    let m${b} = min(first + ${b * lanes}u + lane, params.pixels - 1u);`)}
 ${lines(blocks * lanes, (i) => `    var s${i} = ${F}(0.0);`)}
+    let more = first + ${lanes}u < params.pixels;
     var at = channel;
 ${pointwise ? pointwiseLoop(lanes, width, blocks, pairs) : spatialLoop(lanes, width, blocks, pairs, depth)}
     // A lane without channels of its own goes on: it hands pixels to the others.
@@ -127,8 +128,7 @@ function pointwiseLoop(lanes: number, width: number, blocks: number, pairs: bool
   return `${lines(blocks, (b) => `  var p${b} = m${b} * params.in_q;`)}
   for (var c = 0u; c < params.in_q; c++) {
 ${weightLoads(pairs)}
-${lines(blocks, (b) => `    let x${b} = load_x(p${b} + c);`)}
-${multiplyAdd(lanes, width, blocks)}
+${multiplyAdd(lanes, width, blocks, (b) => `    let x${b} = load_x(p${b} + c);`)}
   }`;
 }
 
@@ -152,8 +152,7 @@ ${lines(
 )}
       for (var c = 0u; c < params.in_q; c++) {
 ${weightLoads(pairs, depth)}
-${lines(blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`)}
-${multiplyAdd(lanes, width, blocks, depth)}
+${multiplyAdd(lanes, width, blocks, (b) => `        let x${b} = select(vec4<f32>(0.0), load_x(p${b} + c), in${b});`, depth)}
       }
     }
   }`;
@@ -179,16 +178,38 @@ function storeAll<B>(pixels: number, call: Conv2dCall<B>): string {
   }`;
 }
 
-/** @param depth channels of the quad that hold something: three where a picture goes in. */
-export function multiplyAdd(lanes: number, width: number, blocks: number, depth = 4): string {
+/**
+ * What lane `lane` holds. A shuffle, for the driver makes one permutation of it, where after a broadcast it also asks whether
+ * that lane is there.
+ */
+export const handed = (x: string, lane: number) => `subgroupShuffle(${x}, ${lane}u)`;
+
+/**
+ * The products of a turn for a tile of `blocks` pixels a lane, in two parts: the first pixel's, and only if the tile goes on
+ * (the text around declares `more`), all others'. Of two smaller parts the driver's compiler also makes faster code.
+ *
+ * @param load declares `x0` … `x{blocks − 1}` where it is called with their numbers.
+ * @param depth channels of the quad that hold something: three where a picture goes in.
+ */
+export function multiplyAdd(
+  lanes: number,
+  width: number,
+  blocks: number,
+  load: (block: number) => string,
+  depth = 4,
+): string {
   const F = vec(width, 'f32');
-  const sum = (i: number) =>
-    range(depth).reduce((inner, k) => `fma(${F}(p.${'xyzw'[k]}), w${k}, ${inner})`, `s${i}`);
-  return lines(
-    lanes * blocks,
-    (i) =>
-      `    { let p = subgroupBroadcast(x${Math.floor(i / lanes)}${depth === 3 ? '.xyz' : ''}, ${i % lanes}u); s${i} = ${sum(i)}; }`,
-  );
+  const product = (b: number, lane: number) => {
+    const i = b * lanes + lane;
+    const sum = range(depth).reduce((inner, k) => `fma(${F}(p.${'xyzw'[k]}), w${k}, ${inner})`, `s${i}`);
+    return `        { let p = ${handed(`x${b}${depth === 3 ? '.xyz' : ''}`, lane)}; s${i} = ${sum}; }`;
+  };
+  const part = (of: number[]) => `{
+${of.map(load).join('\n')}
+${of.map((b) => lines(lanes, (lane) => product(b, lane))).join('\n')}
+      }`;
+  const others = range(blocks).slice(1);
+  return `      ${part([0])}${others.length > 0 ? `\n      if (more) ${part(others)}` : ''}`;
 }
 
 /** w0 … w3: this lane's weights for the four depth steps of an input quad. */

@@ -157,7 +157,7 @@ ${four
   };
 }
 
-/** M[t] = V[t]·U[t] for the sixteen points t: the broadcast GEMM of subgroup.ts with a third axis. */
+/** M[t] = V[t]·U[t] for the sixteen points t: the GEMM of subgroup.ts with a third axis. */
 function multiply<B>(
   call: Conv2dCall<B>,
   plan: Conv2dPlan,
@@ -185,11 +185,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
   for (var first = begin; first < min(begin + params.run, params.tiles); first += ${lanes * blocks}u) {
 ${lines(blocks * lanes, (i) => `    var s${i} = ${F}(0.0);`)}
 ${lines(blocks, (b) => `    var p${b} = (point * params.tiles + min(first + ${b * lanes}u + lane, params.tiles - 1u)) * params.in_q;`)}
+    let more = first + ${lanes}u < params.tiles;
     var at = point * params.in_q * ${pairs ? 2 : 4}u * per_row + channel;
     for (var c = 0u; c < params.in_q; c++) {
 ${weightLoads(pairs)}
-${lines(blocks, (b) => `      let x${b} = load_points(p${b} + c);`)}
-${multiplyAdd(lanes, width, blocks)}
+${multiplyAdd(lanes, width, blocks, (b) => `      let x${b} = load_points(p${b} + c);`)}
     }
     if (wanted < per_row) {
       var to = (point * params.tiles + first) * per_row + channel;
