@@ -1,4 +1,5 @@
 import { GpuError } from './errors.js';
+import { expectWait, type Pace } from './pace.js';
 import { PipelineCache } from './pipelines.js';
 import { type DeviceTraits, traitsOf } from './traits.js';
 
@@ -171,13 +172,16 @@ export class Gpu {
    * Records work, submits it once and reads ranges back.
    * @param record what to record before the copies; may be empty.
    * @param ranges what to read back, sizes multiples of 4.
+   * @param pace of this work where it is done again and again: learns from this run, and shortens nothing but the polling.
    * @returns one fresh ArrayBuffer a range.
    */
   async runAndRead(
     record: (encoder: GPUCommandEncoder) => void,
     ranges: readonly BufferRange[],
+    pace?: Pace,
   ): Promise<ArrayBuffer[]> {
     this.check();
+    const begin = performance.now();
     const total = ranges.reduce((sum, r) => sum + r.size, 0);
     const staging = total > 0 ? this.#takeStaging(total) : undefined;
     let at = 0;
@@ -188,8 +192,11 @@ export class Gpu {
         at += r.size;
       }
     });
+    if (pace) expectWait(pace.least);
     if (!staging) {
       await this.device.queue.onSubmittedWorkDone();
+      expectWait(0);
+      pace?.took(performance.now() - begin);
       this.check();
       return [];
     }
@@ -199,6 +206,9 @@ export class Gpu {
       this.check();
       throw new GpuError(`Reading results back failed: ${(error as Error).message}`);
     }
+    // Where a wait was under way, that one went on.
+    expectWait(0);
+    pace?.took(performance.now() - begin);
     const bytes = staging.getMappedRange(0, total);
     at = 0;
     const out = ranges.map((r) => {

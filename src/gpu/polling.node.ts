@@ -4,7 +4,10 @@
  * the core that should decode pictures. This wraps `setImmediate` so that the binding's own callback is
  * spaced out: the first polls come at once (short waits stay short), later ones after a sleep that grows with the wait,
  * for each takes some 25 µs from the kernels, and after some milliseconds by a 1 ms timer, which lets the event loop rest.
+ * Of work whose pace is known none comes before it can be over (pace.ts).
  */
+import { takeExpected } from './pace.js';
+
 const IMMEDIATE_POLLS = 3;
 const SLEEPING_POLLS = 20;
 /** Of the time waited so far: what a sleep adds to a wait at most. */
@@ -20,7 +23,9 @@ export function spacePolls(): void {
   const original = globalThis.setImmediate;
   const sleepCell = new Int32Array(new SharedArrayBuffer(4));
   let polls = 0;
+  /** When the wait began, or from when on it may be over: until then the time passed is negative. */
   let begin = 0;
+  const passed = () => performance.now() - begin;
   let insidePoll = false;
 
   const isBindingCallback = (callback: unknown): boolean =>
@@ -31,8 +36,12 @@ export function spacePolls(): void {
   const spaced = (callback: (...args: unknown[]) => void, ...args: unknown[]) => {
     if (!isBindingCallback(callback)) return original(callback, ...args);
     // A poll that schedules the next one continues the same wait; any other call begins a new one.
-    polls = insidePoll ? polls + 1 : 0;
-    if (polls === 0) begin = performance.now();
+    if (insidePoll) polls++;
+    else {
+      const least = takeExpected();
+      begin = performance.now() + least;
+      polls = least > 0 ? IMMEDIATE_POLLS : 0;
+    }
     const poll = () => {
       insidePoll = true;
       try {
@@ -41,11 +50,15 @@ export function spacePolls(): void {
         insidePoll = false;
       }
     };
+    const early = -passed();
+    // A timer comes up to a millisecond late.
+    if (early > 2) return setTimeout(poll, Math.floor(early) - 1) as unknown as NodeJS.Immediate;
     if (polls < IMMEDIATE_POLLS) return original(poll);
     if (polls < SLEEPING_POLLS) {
       return original(() => {
-        const share = SLEEP_SHARE * (performance.now() - begin);
-        Atomics.wait(sleepCell, 0, 0, Math.min(LONGEST_SLEEP_MS, Math.max(SHORTEST_SLEEP_MS, share)));
+        const ms = passed();
+        const sleep = ms < 0 ? -ms : Math.max(SHORTEST_SLEEP_MS, SLEEP_SHARE * ms);
+        Atomics.wait(sleepCell, 0, 0, Math.min(LONGEST_SLEEP_MS, sleep));
         poll();
       });
     }

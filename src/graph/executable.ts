@@ -1,6 +1,7 @@
 import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
+import { Pace } from '../gpu/pace.js';
 import { Program } from '../gpu/program.js';
 import { type Operand, pad, product, unpad } from '../kernels/tensor.js';
 import { Arena } from './arena.js';
@@ -110,6 +111,7 @@ function lowerWith(
 export class Executable {
   /** Inputs as they were uploaded last: touching new memory for each run takes longer than padding. */
   readonly #padded = new Map<string, Float32Array>();
+  readonly #pace = new Pace();
 
   constructor(
     private readonly gpu: Gpu,
@@ -185,6 +187,7 @@ export class Executable {
     const bytes = await this.gpu.runAndRead(
       record,
       names.map((n) => this.outputs.get(n)!.ref),
+      this.#pace,
     );
     return Object.fromEntries(
       names.map((n, i) => [n, unpad(new Float32Array(bytes[i]), this.outputs.get(n)!.shape)]),
