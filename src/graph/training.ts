@@ -1,6 +1,7 @@
 import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
+import { Pace } from '../gpu/pace.js';
 import { Program } from '../gpu/program.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
 import { pad, product, unpad } from '../kernels/tensor.js';
@@ -91,6 +92,7 @@ interface Io {
  */
 export class TrainingStep {
   #runs = 0;
+  readonly #pace = new Pace();
   /** Batches accumulated since the last update. */
   #pending = 0;
 
@@ -228,6 +230,7 @@ export class TrainingStep {
     const bytes = await this.gpu.runAndRead(
       (encoder) => this.program.record(encoder, 0, end),
       ranges.map((r) => r.range),
+      this.#pace,
     );
     return Object.fromEntries(read.map((n, i) => [n, unpad(new Float32Array(bytes[i]), ranges[i].shape)]));
   }
