@@ -9,6 +9,7 @@
  */
 import { type Uniform, u32 } from '../gpu/kernel_call.js';
 import type { DeviceTraits } from '../gpu/traits.js';
+import { type Fold, fold } from './fold.js';
 import { ceilDiv, channelsOf, grid, quads, rowsOf } from './tensor.js';
 
 export interface Walk {
@@ -36,8 +37,9 @@ export function columns(shape: readonly number[], traits: DeviceTraits, few = fa
   const width = quads(channelsOf(shape));
   const cpu = traits.kind === 'cpu';
   const size = cpu ? 8 : 64;
-  const invocations = cpu ? (few ? 256 : 1024) : few ? 8192 : 65536;
-  const wanted = Math.min(ceilDiv(invocations, width), ceilDiv(rows, cpu ? 16 : 4));
+  // A card hides the latency of its memory behind a hundred thousand invocations and more.
+  const invocations = cpu ? (few ? 256 : 1024) : 131072;
+  const wanted = Math.min(ceilDiv(invocations, width), ceilDiv(rows, cpu || few ? 16 : 4));
   const perChunk = Math.min(MOST_ROWS, ceilDiv(rows, Math.max(1, wanted)));
   const chunks = ceilDiv(rows, perChunk);
   return {
@@ -72,8 +74,12 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
   };
 }
 
-/** Grid, uniforms and opening of the second kernel of a sum: one invocation a quad of channels, a loop over chunks. */
-export function finishColumns(walk: Walk, channels: number) {
+/** The second kernel of a sum, one workgroup or one invocation a quad of channels. */
+export function finishColumns(walk: Walk, channels: number, traits: DeviceTraits) {
+  // One lane suffices where there is little to add.
+  const lanes =
+    traits.kind === 'cpu' || walk.chunks < 16 ? 1 : Math.min(128, 2 ** Math.floor(Math.log2(walk.chunks)));
+  const several = lanes > 1;
   return {
     uniforms: {
       count: u32(walk.quads),
@@ -82,13 +88,27 @@ export function finishColumns(walk: Walk, channels: number) {
       per_chunk: walk.uniforms.per_chunk,
       channels: u32(channels),
     } as Record<string, Uniform>,
-    workgroups: grid(walk.quads, 8),
-    open: `
+    workgroups: several ? grid(walk.quads, 1) : grid(walk.quads, 8),
+    /**
+     * WGSL from the entry point on: `q`, the quad of channels, and the sum over the chunks `k` (see fold.ts).
+     */
+    open: (state: Parameters<typeof fold>[1] = {}, each = '', join?: string): string => {
+      const sum: Fold =
+        each === '' ? { memory: '', sum: '' } : fold(lanes, state, 'params.chunks', each, join);
+      return `
+${sum.memory}
 // Which of the four channels of a quad exist.
 fn real(q: u32) -> vec4<bool> { return vec4<u32>(q * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.channels); }
-@compute @workgroup_size(8)
-fn main(@builtin(global_invocation_id) gid: vec3<u32>) {
-  let q = gid.x;
-  if (q >= params.count) { return; }`,
+@compute @workgroup_size(${several ? lanes : 8})
+${
+  several
+    ? `fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let q = group.x + group.y * groups.x;`
+    : `fn main(@builtin(global_invocation_id) gid: vec3<u32>) {
+  let q = gid.x;`
+}
+  if (q >= params.count) { return; }
+${sum.sum}`;
+    },
   };
 }

@@ -42,7 +42,7 @@ const DZ: Record<ColumnActivation, string> = {
 export function batchNormBackward<B>(c: BatchNormBackward<B>, traits: DeviceTraits): KernelCall<B>[] {
   const channels = channelsOf(c.x.shape);
   const walk = columns(c.x.shape, traits, true);
-  const end = finishColumns(walk, channels);
+  const end = finishColumns(walk, channels, traits);
   const apply = columns(c.x.shape, traits);
   const sums = c.dSlope ? 3 : 2;
   const partial = c.temporary([walk.chunks * sums, channels], 'f32');
@@ -101,16 +101,13 @@ ${walk.each(`${gradient}
         ...(c.dSlope ? [vector('d_slope', c.dSlope.ref, true)] : []),
         vector('coefficients', coefficients.ref, true),
       ],
-      body: `${end.open}
-  var bias = vec4<f32>(0.0);
-  var weight = vec4<f32>(0.0);
-  var slope = vec4<f32>(0.0);
-  for (var k = 0u; k < params.chunks; k++) {
-    let row = k * ${sums}u * params.count + q;
+      body: `${end.open(
+        { bias: 'vec4<f32>', weight: 'vec4<f32>', ...(c.dSlope && { slope: 'vec4<f32>' }) },
+        `    let row = k * ${sums}u * params.count + q;
     bias += partial[row];
     weight += partial[row + params.count];
-    ${c.dSlope ? 'slope += partial[row + 2u * params.count];' : ''}
-  }
+    ${c.dSlope ? 'slope += partial[row + 2u * params.count];' : ''}`,
+      )}
   d_weight[q] = weight;
   d_bias[q] = bias;
   ${c.dSlope ? 'd_slope[q] = slope;' : ''}

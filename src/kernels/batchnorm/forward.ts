@@ -36,7 +36,7 @@ const vector = <B>(name: string, ref: B, write = false) => ({ name, ref, element
 export function batchNormStatistics<B>(c: BatchNormStatistics<B>, traits: DeviceTraits): KernelCall<B>[] {
   const channels = channelsOf(c.x.shape);
   const walk = columns(c.x.shape, traits, true);
-  const end = finishColumns(walk, channels);
+  const end = finishColumns(walk, channels, traits);
   const partial = c.temporary([walk.chunks * 2, channels], 'f32');
   const count = quadsOf(c.x.shape);
   return [
@@ -68,19 +68,21 @@ ${walk.each('let d = load_x(at) - shift; sum += d; squares = fma(d, d, squares);
         vector('batch_mean', c.batchMean.ref, true),
         vector('batch_variance', c.batchVariance.ref, true),
       ],
-      body: `${end.open}
-  let rows = f32(params.rows);
-  var mean = vec4<f32>(0.0);
-  var squares = vec4<f32>(0.0);
-  var seen = 0.0;
-  for (var k = 0u; k < params.chunks; k++) {
-    let n = f32(min(params.per_chunk, params.rows - k * params.per_chunk));
+      body: `${end.open(
+        { mean: 'vec4<f32>', squares: 'vec4<f32>', seen: 'f32' },
+        `    let n = f32(min(params.per_chunk, params.rows - k * params.per_chunk));
     let delta = partial[k * 2u * params.count + q] - mean;
     let total = seen + n;
     mean += delta * (n / total);
     squares += partial[(k * 2u + 1u) * params.count + q] + delta * delta * (seen * n / total);
-    seen = total;
-  }
+    seen = total;`,
+        `let delta = other_mean - mean;
+      let total = max(seen + other_seen, 1.0);
+      mean += delta * (other_seen / total);
+      squares += other_squares + delta * delta * (seen * other_seen / total);
+      seen += other_seen;`,
+      )}
+  let rows = f32(params.rows);
   let inverse = select(vec4<f32>(0.0), 1.0 / sqrt(squares / rows + params.eps), real(q));
   let scale = weight[q] * inverse;
   statistics[q] = scale;
@@ -107,7 +109,8 @@ export function runningStatistics<B>(c: {
   statistics: Operand<B>;
 }): KernelCall<B>[] {
   const channels = channelsOf(c.statistics.shape);
-  const end = finishColumns(columns([1, channels], { kind: 'cpu' } as DeviceTraits), channels);
+  const cpu = { kind: 'cpu' } as DeviceTraits;
+  const end = finishColumns(columns([1, channels], cpu), channels, cpu);
   return [
     {
       label: 'batchNorm.running',
@@ -119,7 +122,7 @@ export function runningStatistics<B>(c: {
         vector('variance', c.variance),
         vector('statistics', c.statistics.ref, true),
       ],
-      body: `${end.open}
+      body: `${end.open()}
   let inverse = select(vec4<f32>(0.0), 1.0 / sqrt(variance[q] + params.eps), real(q));
   let scale = weight[q] * inverse;
   statistics[q] = scale;

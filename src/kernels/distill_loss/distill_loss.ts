@@ -11,9 +11,12 @@
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { Temporary } from '../conv2d/grad_types.js';
+import { fold } from '../fold.js';
 import { channelsOf, eachItem, grid, type Operand, quads, quadsOf, read, rowsOf, write } from '../tensor.js';
 
 const SIZE = 8;
+/** Of the workgroup that adds up a batch. */
+const LANES = 64;
 
 export interface DistillLoss<B> {
   unit: Operand<B>;
@@ -32,6 +35,7 @@ export function distillLoss<B>(c: DistillLoss<B>, rows: Operand<B>, loss: Operan
   const teacherQuads = quads(channelsOf(c.teacher.shape));
   const sizes = { rows: u32(n), unit_quads: u32(unitQuads), teacher_quads: u32(teacherQuads) };
   const inputs = [read('unit', c.unit), read('teacher', c.teacher)];
+  const total = fold(LANES, { sum: 'vec4<f32>' }, 'params.rows', '    sum += load_rows(k);');
   return [
     {
       label: 'distillLoss.residual',
@@ -91,11 +95,10 @@ export function distillLoss<B>(c: DistillLoss<B>, rows: Operand<B>, loss: Operan
       label: 'distillLoss.mean',
       uniforms: { rows: u32(n), cosine: f32(c.cosineWeight), relation: f32(c.relationWeight) },
       buffers: [read('rows', rows), write('loss', loss)],
-      body: `
-@compute @workgroup_size(1)
-fn main() {
-  var sum = vec4<f32>(0.0);
-  for (var i = 0u; i < params.rows; i++) { sum += load_rows(i); }
+      body: `${total.memory}
+@compute @workgroup_size(${LANES})
+fn main(@builtin(local_invocation_index) lane: u32) {
+${total.sum}
   let n = max(sum.z, 1.0);
   store_loss(0u, vec4<f32>(params.cosine * sum.x / n + params.relation * sum.y / (n * n), 0.0, 0.0, 0.0));
 }`,
@@ -117,6 +120,14 @@ export function distillLossBackward<B>(
   const unitQuads = quads(channelsOf(c.unit.shape));
   const teacherQuads = quads(channelsOf(c.teacher.shape));
   const factors = temporary([1, 3], 'f32');
+  const taught = fold(
+    LANES,
+    { n: 'f32' },
+    'params.rows',
+    `    var square = 0.0;
+    for (var q = 0u; q < params.teacher_quads; q++) { let t = load_teacher(k * params.teacher_quads + q); square += dot(t, t); }
+    n += select(0.0, 1.0, square > 0.0);`,
+  );
   return [
     {
       label: 'distillLoss.backward.factors',
@@ -127,15 +138,10 @@ export function distillLossBackward<B>(
         relation: f32(c.relationWeight),
       },
       buffers: [read('teacher', c.teacher), read('d_loss', dLoss), write('factors', factors)],
-      body: `
-@compute @workgroup_size(1)
-fn main() {
-  var n = 0.0;
-  for (var i = 0u; i < params.rows; i++) {
-    var square = 0.0;
-    for (var q = 0u; q < params.teacher_quads; q++) { let t = load_teacher(i * params.teacher_quads + q); square += dot(t, t); }
-    n += select(0.0, 1.0, square > 0.0);
-  }
+      body: `${taught.memory}
+@compute @workgroup_size(${LANES})
+fn main(@builtin(local_invocation_index) lane: u32) {
+${taught.sum}
   n = max(n, 1.0);
   let d = load_d_loss(0u).x;
   store_factors(0u, vec4<f32>(-params.cosine * d / n, 4.0 * params.relation * d / (n * n), 0.0, 0.0));

@@ -26,7 +26,7 @@ export interface ActivationBackward<B> {
 export function activationBackward<B>(c: ActivationBackward<B>, traits: DeviceTraits): KernelCall<B>[] {
   const channels = channelsOf(c.x.shape);
   const walk = columns(c.x.shape, traits, true);
-  const end = finishColumns(walk, channels);
+  const end = finishColumns(walk, channels, traits);
   const count = quadsOf(c.x.shape);
   const prelu = c.slope !== undefined;
   const partial = prelu ? c.temporary([walk.chunks, channels], 'f32') : undefined;
@@ -60,9 +60,7 @@ ${walk.each(`
       label: 'prelu.backward.finish',
       uniforms: end.uniforms,
       buffers: [vector('partial', partial!.ref), vector('d_slope', c.dSlope!.ref, true)],
-      body: `${end.open}
-  var sum = vec4<f32>(0.0);
-  for (var k = 0u; k < params.chunks; k++) { sum += partial[k * params.count + q]; }
+      body: `${end.open({ sum: 'vec4<f32>' }, 'sum += partial[k * params.count + q];')}
   d_slope[q] = sum;
 }`,
       workgroups: end.workgroups,

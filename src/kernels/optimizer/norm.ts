@@ -4,6 +4,7 @@
  * the scale halved; after `interval` good steps in a row it doubles (Micikevicius et al. 2018).
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
+import { fold } from '../fold.js';
 import { eachItem, grid } from '../tensor.js';
 import { WORD } from './step_words.js';
 
@@ -38,17 +39,20 @@ export interface Decision {
   dynamic: boolean;
 }
 
+/** Of the workgroup that adds the parts. */
+const LANES = 64;
+
 /** Good steps after which the scale doubles. */
 const SCALE_INTERVAL = 2000;
 
 /** Counts the step, or skips it; leaves factor, norm and flag in the step's words. `parts` where the norm is needed. */
 export function decideStep<B>(c: { step: B; parts?: B; partCount: number }, d: Decision): KernelCall<B>[] {
+  const squares = fold(LANES, { sum: 'vec4<f32>' }, 'params.parts', '    sum += parts[k];');
   const norm =
     c.parts === undefined
       ? `  let finite = true;
   var factor = 1.0 / scale;`
-      : `  var sum = vec4<f32>(0.0);
-  for (var k = 0u; k < params.parts; k++) { sum += parts[k]; }
+      : `${squares.sum}
   let square = dot(sum, vec4<f32>(1.0));
   // By the exponent's bits: comparisons with NaN and infinity may be optimised away.
   let finite = (bitcast<u32>(square) & 0x7f800000u) != 0x7f800000u;
@@ -66,9 +70,9 @@ export function decideStep<B>(c: { step: B; parts?: B; partCount: number }, d: D
           ? []
           : [{ name: 'parts', ref: c.parts, element: 'vec4<f32>', write: false }]),
       ],
-      body: `
-@compute @workgroup_size(1)
-fn main() {
+      body: `${c.parts === undefined ? '' : squares.memory}
+@compute @workgroup_size(${c.parts === undefined ? 1 : LANES})
+fn main(@builtin(local_invocation_index) lane: u32) {
   let scale = bitcast<f32>(step[${WORD.lossScale}]);
 ${norm}
   step[${WORD.factor}] = bitcast<u32>(factor);
