@@ -4,7 +4,7 @@ import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Pace } from '../gpu/pace.js';
 import { Program } from '../gpu/program.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
-import { pad, product, unpad } from '../kernels/tensor.js';
+import { channelsOf, pad, product, quads, rowsOf, unpad } from '../kernels/tensor.js';
 import { FlatLayout } from './flat_layout.js';
 import type { Graph } from './graph.js';
 import type { MemoryPlan } from './memory.js';
@@ -184,7 +184,10 @@ export class TrainingStep {
     }
   }
 
-  /** Uploads an input in its logical shape; labels as a Uint32Array. It stays until it is set again. */
+  /**
+   * Uploads an input in its logical shape, or with its channels padded as `pad` does it; labels as a Uint32Array. It
+   * stays until it is set again, and may be set while a run is under way: that run has its own.
+   */
   setInput(name: string, data: Float32Array | Uint32Array): void {
     const input = this.inputs.get(name);
     if (!input)
@@ -192,7 +195,8 @@ export class TrainingStep {
         `${this.calls.graph.name} has no input ${name}; it has ${[...this.inputs.keys()].join(', ')}.`,
       );
     const { shape, dtype, range } = input;
-    if (data.length !== product(shape))
+    const isPadded = dtype !== 'u32' && data.length === rowsOf(shape) * quads(channelsOf(shape)) * 4;
+    if (data.length !== product(shape) && !isPadded)
       throw new WfrError(
         `${this.calls.graph.name}: input ${name} has ${data.length} values, [${shape}] needs ${product(shape)}.`,
       );
@@ -200,14 +204,23 @@ export class TrainingStep {
       throw new WfrError(
         `${this.calls.graph.name}: input ${name} takes a ${dtype === 'u32' ? 'Uint32Array' : 'Float32Array'}.`,
       );
-    this.gpu.write(range.buffer, range.offset, dtype === 'u32' ? data : pad(data, shape));
+    this.gpu.write(range.buffer, range.offset, dtype === 'u32' || isPadded ? data : pad(data, shape));
   }
 
   /**
-   * One step: one submit. With `accumulate` k an update follows every k-th run.
+   * One step: one submit. With `accumulate` k an update follows every k-th run. Runs may be begun before others have
+   * ended; they are done in order.
    * @param read names of outputs to read back; none by default.
    */
   async run(values: StepValues, read: readonly string[] = []): Promise<Record<string, Float32Array>> {
+    return (await this.runWithStatus(values, read)).out;
+  }
+
+  /** `run`, and where the steps stand after it, in one readback. */
+  async runWithStatus(
+    values: StepValues,
+    read: readonly string[],
+  ): Promise<{ out: Record<string, Float32Array>; status: StepStatus }> {
     this.gpu.check();
     const ranges = read.map((name) => {
       const output = this.outputs.get(name);
@@ -229,22 +242,23 @@ export class TrainingStep {
     const end = this.#pending === 0 ? this.calls.calls.length : this.calls.update;
     const bytes = await this.gpu.runAndRead(
       (encoder) => this.program.record(encoder, 0, end),
-      ranges.map((r) => r.range),
+      [...ranges.map((r) => r.range), this.#words],
       this.#pace,
     );
-    return Object.fromEntries(read.map((n, i) => [n, unpad(new Float32Array(bytes[i]), ranges[i].shape)]));
+    return {
+      out: Object.fromEntries(read.map((n, i) => [n, unpad(new Float32Array(bytes[i]), ranges[i].shape)])),
+      status: statusOf(bytes[read.length]),
+    };
+  }
+
+  get #words(): BufferRange {
+    const buffer = this.parameters.buffers.get('step')!;
+    return { buffer, offset: 0, size: buffer.size };
   }
 
   async status(): Promise<StepStatus> {
-    const step = this.parameters.buffers.get('step')!;
-    const words = new Uint32Array(await this.gpu.read(step, 0, step.size));
-    const floats = new Float32Array(words.buffer);
-    return {
-      step: words[WORD.step],
-      lossScale: floats[WORD.lossScale],
-      skipped: words[WORD.skipped],
-      gradientNorm: floats[WORD.norm],
-    };
+    const { buffer, offset, size } = this.#words;
+    return statusOf(await this.gpu.read(buffer, offset, size));
   }
 
   /**
@@ -268,4 +282,15 @@ export class TrainingStep {
     this.program.destroy();
     for (const buffer of this.owned) this.gpu.destroyBuffer(buffer);
   }
+}
+
+function statusOf(bytes: ArrayBuffer): StepStatus {
+  const words = new Uint32Array(bytes);
+  const floats = new Float32Array(bytes);
+  return {
+    step: words[WORD.step],
+    lossScale: floats[WORD.lossScale],
+    skipped: words[WORD.skipped],
+    gradientNorm: floats[WORD.norm],
+  };
 }

@@ -3,7 +3,7 @@ import type { Gpu } from '../gpu/gpu.js';
 import type { Graph } from '../graph/graph.js';
 import type { ParameterValue } from '../graph/parameters.js';
 import { TrainableParameters } from '../graph/trainable.js';
-import { planTraining, type TrainingMemory, TrainingStep } from '../graph/training.js';
+import { planTraining, type StepStatus, type TrainingMemory, TrainingStep } from '../graph/training.js';
 import type { Batch, DataOrigin, DataSource } from './data/source.js';
 import { distillFigures, identityFigures, meanOf } from './figures.js';
 import { HEAD, initialWeights, sampleClasses, sampledClasses } from './objective.js';
@@ -75,6 +75,20 @@ export interface RunOptions {
   /** After each epoch and at the end; the checkpoint of that step is on the disk by then. */
   onEpoch?: (epoch: number, step: number) => void | Promise<void>;
 }
+
+/** What a batch tells of itself. */
+type Figures = Omit<StepReport, 'step' | 'epoch' | 'learningRate' | 'seconds' | 'waited'>;
+
+/** A batch that the device has. */
+interface Flight {
+  batch: Batch;
+  /** Its number in the run. */
+  index: number;
+  figures: Promise<Figures & { status: StepStatus }>;
+}
+
+/** Batches that the device has at once: it need not wait for the host between two of them. */
+const IN_FLIGHT = 2;
 
 const ADVICE =
   'Begin again with a lower --lr in a new --out, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
@@ -207,53 +221,79 @@ export class Trainer {
   async run({ signal, until = Number.POSITIVE_INFINITY, onStep, onEpoch }: RunOptions = {}): Promise<void> {
     const end = Math.min(this.steps, until);
     const accumulate = this.recipe.accumulate ?? 1;
-    const batches = this.source.batches(this.#step * accumulate);
     const every = this.options.checkpointEvery ?? 500;
+    const batches = this.source.batches(this.#step * accumulate);
     let saved = this.#step;
+    const checkpoint = async () => {
+      if (saved !== this.#step) await this.checkpoint();
+      saved = this.#step;
+    };
     // Something to go back to when the first steps diverge.
     if (this.#step === 0) await this.checkpoint();
+    // The device gets the next batch while it works on the one before; not past a step after which weights are read.
+    const readAfter = (step: number) =>
+      step === end || step % every === 0 || (onEpoch && this.endsEpoch(step));
+    const most = this.options.detectAnomaly ? 1 : IN_FLIGHT;
+    const flights: Flight[] = [];
+    let next = this.#step * accumulate;
+    let micro: Figures[] = [];
+    let waited = 0;
     let started = performance.now();
-    while (this.#step < end && !signal?.aborted) {
-      const rate = this.rateAt(this.#step);
-      let waited = 0;
-      const micro: Omit<StepReport, 'step' | 'epoch' | 'learningRate' | 'seconds' | 'waited'>[] = [];
-      for (let k = 0; k < accumulate; k++) {
-        const asked = performance.now();
-        const batch = (await batches.next()).value as Batch;
-        waited += performance.now() - asked;
-        const report = await this.#runBatch(this.compiled, batch, rate, this.#step * accumulate + k);
+    try {
+      while (true) {
+        while (
+          flights.length < most &&
+          next < end * accumulate &&
+          !(signal?.aborted && next % accumulate === 0)
+        ) {
+          const begun = next / accumulate;
+          if (flights.length > 0 && Number.isInteger(begun) && readAfter(begun)) break;
+          const asked = performance.now();
+          const batch = (await batches.next()).value as Batch;
+          waited += performance.now() - asked;
+          const figures = this.#runBatch(this.compiled, batch, next);
+          // It is awaited in its turn; until then a failure must not count as unhandled.
+          figures.catch(() => {});
+          flights.push({ batch, index: next, figures });
+          next++;
+        }
+        const flight = flights.shift();
+        if (!flight) break;
+        const { batch, index } = flight;
+        const { status, ...figures } = await flight.figures;
         if (this.options.detectAnomaly) await this.#watched(batch);
-        if (!Number.isFinite(report.loss)) throw await this.#diverged(batch);
-        micro.push(report);
+        if (!Number.isFinite(figures.loss)) throw await this.#diverged(batch);
+        micro.push(figures);
+        if ((index + 1) % accumulate > 0) continue;
         // A NaN may die in a max() before it reaches the loss, but not before the gradients.
-        if (k === accumulate - 1 && (await this.compiled.status()).skipped > 0)
-          throw await this.#diverged(batch);
-      }
-      this.#step++;
-      const now = performance.now();
-      await onStep?.({
-        ...meanOf(micro),
-        step: this.#step,
-        epoch: (this.#step - 1) / this.stepsPerEpoch,
-        learningRate: rate,
-        seconds: (now - started) / 1000,
-        waited: waited / 1000,
-      });
-      started = performance.now();
-      if (this.#step % every === 0 && this.#step < end) {
-        await this.checkpoint();
-        saved = this.#step;
-      }
-      if (onEpoch && (this.#step === end || this.endsEpoch(this.#step))) {
-        // Whatever becomes of what is done there, the epoch is not lost.
-        if (saved !== this.#step) await this.checkpoint();
-        saved = this.#step;
-        await onEpoch(this.epochOf(this.#step), this.#step);
+        if (status.skipped > 0) throw await this.#diverged(batch);
+        const learningRate = this.rateAt(this.#step);
+        this.#step++;
+        const now = performance.now();
+        await onStep?.({
+          ...meanOf(micro),
+          step: this.#step,
+          epoch: (this.#step - 1) / this.stepsPerEpoch,
+          learningRate,
+          seconds: (now - started) / 1000,
+          waited: waited / 1000,
+        });
         started = performance.now();
+        [micro, waited] = [[], 0];
+        if (this.#step % every === 0 && this.#step < end) await checkpoint();
+        if (onEpoch && (this.#step === end || this.endsEpoch(this.#step))) {
+          // Whatever becomes of what is done there, the epoch is not lost.
+          await checkpoint();
+          await onEpoch(this.epochOf(this.#step), this.#step);
+          started = performance.now();
+        }
       }
+      await checkpoint();
+    } finally {
+      // What is still under way after an error is of no interest.
+      await Promise.allSettled(flights.map(({ figures }) => figures));
+      await batches.return?.();
     }
-    await batches.return?.();
-    if (saved !== this.#step) await this.checkpoint();
   }
 
   /** The net's weights as they are now, or their moving average where one is kept. */
@@ -262,8 +302,14 @@ export class Trainer {
     return new Map([...all].filter(([name]) => !name.startsWith(HEAD)));
   }
 
-  async #runBatch(compiled: TrainingStep, batch: Batch, rate: number, index: number) {
+  /** @param index of the batch in the run: of it and the seed come the learning rate and what is drawn. */
+  async #runBatch(
+    compiled: TrainingStep,
+    batch: Batch,
+    index: number,
+  ): Promise<Figures & { status: StepStatus }> {
     const { recipe, source } = this;
+    const learningRate = this.rateAt(Math.floor(index / (recipe.accumulate ?? 1)));
     compiled.setInput('x', batch.x);
     const { identity, distill } = recipe.objective;
     if (identity) {
@@ -279,8 +325,9 @@ export class Trainer {
     }
     if (distill) compiled.setInput('teacher', batch.teacher!);
     const read = ['loss', ...(identity ? ['identityRows'] : []), ...(distill ? ['distillRows'] : [])];
-    const out = await compiled.run({ learningRate: rate, seed: index }, read);
+    const { out, status } = await compiled.runWithStatus({ learningRate, seed: index }, read);
     return {
+      status,
       loss: out.loss[0],
       ...identityFigures(out.identityRows, batch.labels),
       ...distillFigures(out.distillRows),
@@ -315,7 +362,7 @@ export class Trainer {
       const batches = this.source.batches(last.step * accumulate);
       for (let i = last.step * accumulate; i < (this.#step + 1) * accumulate; i++) {
         const repeated = (await batches.next()).value as Batch;
-        await this.#runBatch(watching, repeated, this.rateAt(Math.floor(i / accumulate)), i);
+        await this.#runBatch(watching, repeated, i);
         const layer = await watching.firstAnomaly();
         if (layer === undefined) continue;
         return new DivergedError(

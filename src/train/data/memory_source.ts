@@ -1,4 +1,5 @@
 import { WfrError } from '../../gpu/errors.js';
+import { pad } from '../../kernels/tensor.js';
 import { type Augmentation, augment, type Normalisation } from './augment.js';
 import { fingerprint } from './fingerprint.js';
 import { augmentStream, type Batch, type DataOrigin, type DataSource, Order, UNLABELLED } from './source.js';
@@ -113,7 +114,8 @@ export class MemorySource implements DataSource {
       augment(this.pictures[p].rgb, side, out, size, augmentation, stream, normalisation);
       teacher?.set(this.#teacher!.subarray(p * d, (p + 1) * d), i * d);
     }
-    return { x, labels: Uint32Array.from(pictures, (p) => this.#labels[p]), teacher, pictures };
+    const padded = pad(x, [pictures.length, size, size, 3]);
+    return { x: padded, labels: Uint32Array.from(pictures, (p) => this.#labels[p]), teacher, pictures };
   }
 
   async close(): Promise<void> {}

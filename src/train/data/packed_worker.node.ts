@@ -1,6 +1,7 @@
 // Worker thread: reads pictures of a batch from their packs and augments them.
 import { openSync, readSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
+import { pad } from '../../kernels/tensor.js';
 import { serveJobs } from '../prefetch_worker.node.js';
 import { augment } from './augment.js';
 import type { WorkerJob, WorkerSetup } from './packed_source.node.js';
@@ -34,7 +35,8 @@ serveJobs<WorkerJob, Float32Array>(
       const out = x.subarray(i * each, (i + 1) * each);
       augment(source, packs[pack].side, out, size, augmentation, stream, normalisation);
     }
-    return x;
+    // As the device wants them: the main thread has a step to look after.
+    return pad(x, [pictures.length, size, size, 3]);
   },
   (x) => [x.buffer as ArrayBuffer],
 );

@@ -7,7 +7,7 @@ export const UNLABELLED = 0xffffffff;
 
 /** What a training step takes. */
 export interface Batch {
-  /** [N, size, size, 3], values as the net wants them. */
+  /** [N, size, size, 4], values as the net wants them; the fourth is zero. */
   x: Float32Array;
   /** [N] number of the identity, or UNLABELLED. */
   labels: Uint32Array;
