@@ -1,4 +1,4 @@
-// npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10]
+// npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10] [--trusted]
 //
 // Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs
 // by timestamp queries) beside the device's rate of multiply-adds in the same run.
@@ -17,9 +17,10 @@ const { values } = parseArgs({
   options: {
     size: { type: 'string', default: '256,1024' },
     runs: { type: 'string', default: '10' },
+    trusted: { type: 'boolean', default: false },
   },
 });
-const gpu = await openGpu();
+const gpu = await openGpu({ trusted: values.trusted });
 const { gflops: peak } = await measureFmaRate(gpu, 1);
 emit({ bench: 'device', adapter: adapterName(gpu), fma_gflops: round(peak) });
 for (const n of values.size.split(',').map(Number)) {

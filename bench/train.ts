@@ -1,5 +1,5 @@
 // npx tsx bench/train.ts [--net mobilefacenet,iresnet50] [--batch 1,8,16,32] [--size 112] [--runs 5]
-//                        [--precision f16] [--recompute] [--memory 3] [--kernels]
+//                        [--precision f16] [--recompute] [--memory 3] [--kernels] [--trusted]
 //
 // One JSON line a net and batch: a whole training step (forward, cross-entropy over 100 classes, backward, SGD with momentum)
 // in milliseconds, pictures/s, GFLOP/s and memory, beside the device's rate of multiply-adds in the same run; then,
@@ -30,6 +30,7 @@ const { values } = parseArgs({
     recompute: { type: 'boolean', default: false },
     memory: { type: 'string', default: '3' },
     kernels: { type: 'boolean', default: false },
+    trusted: { type: 'boolean', default: false },
   },
 });
 const runs = Number(values.runs);
@@ -129,7 +130,7 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
   parameters.destroy();
 }
 
-const gpu = await openGpu();
+const gpu = await openGpu({ trusted: values.trusted });
 emit({
   bench: 'device',
   adapter: adapterName(gpu),

@@ -76,7 +76,7 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
     return { splits: ceilDiv(units, chunk), chunk, rows, columns };
   };
   if (isDepthwise(s)) {
-    const invocations = cpu ? 32 * lanesOf(traits) : 16384;
+    const invocations = cpu ? 32 * lanesOf(traits) : 65536;
     if (!isStrip(s)) {
       const wanted = ceilDiv(invocations, taps * quads(s.outChannels));
       return { variant: 'depthwise', ...split(taps, pixels, wanted, 16) };
@@ -99,7 +99,7 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
   if (!hasFixedSubgroups(traits)) {
     if (traits.kind === 'gpu' && fillsTile(rows, columns)) {
       const tiles = ceilDiv(rows, TILE) * ceilDiv(columns, TILE);
-      return { variant: 'tiled', ...split(rows, pixels, ceilDiv(512, tiles), 256) };
+      return { variant: 'tiled', ...split(rows, pixels, ceilDiv(1536, tiles), 256) };
     }
     return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
   }
