@@ -129,8 +129,11 @@ async function measure(
   const x = operand([s.batch, s.inHeight, s.inWidth, s.inChannels], true);
   const y = operand([s.batch, s.outHeight, s.outWidth, s.outChannels], true);
   const dx = operand([s.batch, s.inHeight, s.inWidth, s.inChannels]);
+  // Weights are those of training, f32: rounded where matrix units multiply, and nowhere else.
+  const precision = gpu.traits.subgroupMatrix ? storage : 'f32';
+  const plan = (shape: Conv2dShape) => planConv2d(shape, gpu.traits, { precision });
   const lists: KernelCall<BufferRange>[][] = [
-    conv2dForward({ shape: s, x, weight, activation: 'none', y }, planConv2d(s, gpu.traits), gpu.traits),
+    conv2dForward({ shape: s, x, weight, activation: 'none', y }, plan(s), gpu.traits),
     conv2dGradInput({ shape: s, dy: y, weight, dx }, gpu.traits),
     conv2dGradWeight({ shape: s, x, dy: y, dw, temporary }, gpu.traits),
   ];
@@ -143,7 +146,7 @@ async function measure(
       activation: 'none' as const,
       y: operand([rows, gemm.outChannels]),
     };
-    lists.push(conv2dForward(product, planConv2d(gemm, gpu.traits), gpu.traits));
+    lists.push(conv2dForward(product, plan(gemm), gpu.traits));
   }
   const programs = await Promise.all(lists.map((calls) => Program.create(gpu, calls)));
   const ms = lists.map(() => Number.POSITIVE_INFINITY);

@@ -1,15 +1,18 @@
-// npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10] [--trusted]
+// npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10] [--precision f16] [--trusted]
 //
 // Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs
-// by timestamp queries) beside the device's rate of multiply-adds in the same run.
+// by timestamp queries) beside the device's rate of multiply-adds in the same run. With --precision f16 maps are stored and
+// the kernel is planned in f16: WFR_MATRIX_UNITS=1 takes the device's matrix units where it has them ("kernel" tells).
 import { parseArgs } from 'node:util';
 import { type BufferRange, openGpu } from '../src/gpu/gpu.js';
+import type { FloatType } from '../src/gpu/kernel_call.js';
 import { profileProgram } from '../src/gpu/profile.js';
 import { Program } from '../src/gpu/program.js';
 import { denseShape } from '../src/graph/lowering.js';
 import { conv2dForward } from '../src/kernels/conv2d/forward.js';
 import { convFlops } from '../src/kernels/conv2d/geometry.js';
 import { planConv2d } from '../src/kernels/conv2d/plan.js';
+import { halfBits, packParameter } from '../src/kernels/packing.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { adapterName, emit, round } from './shared.js';
 
@@ -18,24 +21,31 @@ const { values } = parseArgs({
     size: { type: 'string', default: '256,1024' },
     runs: { type: 'string', default: '10' },
     trusted: { type: 'boolean', default: false },
+    precision: { type: 'string', default: 'f32' },
   },
 });
+if (values.precision !== 'f32' && values.precision !== 'f16')
+  throw new Error(`--precision ${values.precision}: f32 or f16.`);
+const precision: FloatType = values.precision;
 const gpu = await openGpu({ trusted: values.trusted });
 const { gflops: peak } = await measureFmaRate(gpu, 1);
 emit({ bench: 'device', adapter: adapterName(gpu), fma_gflops: round(peak) });
 for (const n of values.size.split(',').map(Number)) {
-  const data = Float32Array.from({ length: n * n }, (_, i) => Math.sin(i));
-  const matrix = (name: string): BufferRange => ({
-    buffer: gpu.createStorage(data.byteLength, name, data),
-    offset: 0,
-    size: data.byteLength,
-  });
   const shape = denseShape([n, n], [n, n]);
-  const [x, weight, y] = ['x', 'weight', 'y'].map(matrix);
-  const operand = (ref: BufferRange) => ({ ref, shape: [n, n], dtype: 'f32' as const });
+  const plan = planConv2d(shape, gpu.traits, { precision });
+  const data = Float32Array.from({ length: n * n }, (_, i) => Math.sin(i));
+  const stored = (name: string, bytes: ArrayBufferView): BufferRange => ({
+    buffer: gpu.createStorage(bytes.byteLength, name, bytes),
+    offset: 0,
+    size: bytes.byteLength,
+  });
+  const map = precision === 'f16' ? Uint16Array.from(data, halfBits) : data;
+  const [x, y] = ['x', 'y'].map((name) => stored(name, map));
+  const weight = stored('weight', packParameter(data, [n, n, 1, 1], 'conv', plan.packing));
+  const operand = (ref: BufferRange) => ({ ref, shape: [n, n], dtype: precision });
   const calls = conv2dForward(
     { shape, x: operand(x), weight, activation: 'none', y: operand(y) },
-    planConv2d(shape, gpu.traits),
+    plan,
     gpu.traits,
   );
   const program = await Program.create(gpu, calls);
@@ -49,6 +59,7 @@ for (const n of values.size.split(',').map(Number)) {
   emit({
     bench: 'gemm',
     size: n,
+    precision,
     kernel: calls.map((c) => c.label).join(' + '),
     ms: round(best, 3),
     gflops: round(gflops),

@@ -1,7 +1,7 @@
 import { GpuError } from './errors.js';
 import { expectWait, type Pace } from './pace.js';
 import { PipelineCache } from './pipelines.js';
-import { type DeviceTraits, traitsOf } from './traits.js';
+import { type DeviceTraits, MATRIX_FEATURE, traitsOf } from './traits.js';
 
 export interface GpuOptions {
   /** Which adapter to prefer where there are several. Default `high-performance`. */
@@ -12,6 +12,14 @@ export interface GpuOptions {
   trusted?: boolean;
   /** Node only: further flags for Dawn, as `create()` of the npm package `webgpu` takes them. */
   dawnFlags?: readonly string[];
+  /**
+   * Multiply in f16 by the card's matrix units (tensor cores) where a net is asked for f16 precision. Default false, in Node
+   * true where the environment variable WFR_MATRIX_UNITS is 1. Off because it is an experiment of Dawn: the WGSL may
+   * change with any release, Node needs two of Dawn's unsafe switches for it (Chrome --enable-unsafe-webgpu), one of
+   * which turns on f16 for NVIDIA's Vulkan driver, whose f16 does not pass all of WebGPU's conformance tests. Devices
+   * without such units are used as if it were off (`traits.subgroupMatrix` tells).
+   */
+  matrixUnits?: boolean;
   /** Test hook: stay at WebGPU's guaranteed limits and features, whatever the adapter offers. */
   minimal?: boolean;
 }
@@ -33,6 +41,10 @@ const WANTED_LIMITS = [
   'maxComputeWorkgroupSizeX',
 ] as const;
 
+/** Dawn's switches: experimental features, and f16 (which the units multiply) on NVIDIA's cards under Vulkan. */
+const MATRIX_TOGGLES = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'];
+const TOGGLES = 'enable-dawn-features=';
+
 const isNode = (): boolean => typeof process !== 'undefined' && Boolean(process.versions?.node);
 
 /**
@@ -42,9 +54,15 @@ const isNode = (): boolean => typeof process !== 'undefined' && Boolean(process.
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   let entry: GPU | undefined;
+  const matrixUnits = options.matrixUnits ?? (isNode() && process.env.WFR_MATRIX_UNITS === '1');
   if (isNode()) {
-    const flags = [...(options.dawnFlags ?? [])];
-    if (options.trusted) flags.push('enable-dawn-features=disable_robustness');
+    const given = options.dawnFlags ?? [];
+    // Of several flags of one name Dawn takes one.
+    const toggles = given.filter((f) => f.startsWith(TOGGLES)).map((f) => f.slice(TOGGLES.length));
+    if (options.trusted) toggles.push('disable_robustness');
+    if (matrixUnits) toggles.push(...MATRIX_TOGGLES);
+    const flags = given.filter((f) => !f.startsWith(TOGGLES));
+    if (toggles.length > 0) flags.push(`${TOGGLES}${toggles.join(',')}`);
     const { nodeWebGpu } = await import('./adapter.node.js');
     entry = await nodeWebGpu(flags);
   } else {
@@ -72,6 +90,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     for (const f of WANTED_FEATURES) {
       if (adapter.features.has(f as GPUFeatureName)) requiredFeatures.push(f as GPUFeatureName);
     }
+    if (matrixUnits && adapter.features.has(MATRIX_FEATURE)) requiredFeatures.push(MATRIX_FEATURE);
     for (const l of WANTED_LIMITS) requiredLimits[l] = adapter.limits[l];
   }
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: 'wfr' });

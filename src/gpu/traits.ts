@@ -11,10 +11,52 @@ export interface DeviceTraits {
   readonly maxWorkgroupBytes: number;
   readonly maxBindingBytes: number;
   readonly maxStorageBuffers: number;
+  /** What one operation of the matrix units multiplies, f16 with sums in f32; only with `GpuOptions.matrixUnits`. */
+  readonly subgroupMatrix?: MatrixShape;
 }
 
+/** m × k times k × n. */
+export interface MatrixShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
+
+interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/**
+ * The largest shape of those that the kernels know. They count on subgroups of 32, and are written for sides of 8 or 16.
+ */
+function matrixShapeOf(info: AdapterInfo, device: GPUDevice): MatrixShape | undefined {
+  const isKnown =
+    device.features.has(MATRIX_FEATURE) &&
+    device.features.has('shader-f16') &&
+    info.subgroupMinSize === 32 &&
+    info.subgroupMaxSize === 32;
+  if (!isKnown) return undefined;
+  const shapes = [...(info.subgroupMatrixConfigs ?? [])]
+    .filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
+    .filter((c) => [c.M, c.N, c.K].every((size) => size === 8 || size === 16) && c.M * c.N >= 128)
+    .map((c) => ({ m: c.M, n: c.N, k: c.K }));
+  return shapes.sort((a, b) => b.m * b.n * b.k - a.m * a.n * a.k)[0];
+}
+
+type AdapterInfo = GPUAdapterInfo & {
+  subgroupMinSize?: number;
+  subgroupMaxSize?: number;
+  subgroupMatrixConfigs?: Iterable<MatrixConfig>;
+};
+
 export function traitsOf(adapterInfo: GPUAdapterInfo, device: GPUDevice): DeviceTraits {
-  const info = adapterInfo as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  const info = adapterInfo as AdapterInfo;
   const names = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
   const subgroups = device.features.has('subgroups' as GPUFeatureName);
   const sameSize = info.subgroupMinSize !== undefined && info.subgroupMinSize === info.subgroupMaxSize;
@@ -28,5 +70,6 @@ export function traitsOf(adapterInfo: GPUAdapterInfo, device: GPUDevice): Device
     maxWorkgroupBytes: device.limits.maxComputeWorkgroupStorageSize,
     maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
+    subgroupMatrix: matrixShapeOf(info, device),
   };
 }

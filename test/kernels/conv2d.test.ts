@@ -10,6 +10,7 @@ import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv
 import { packParameter } from '../../src/kernels/packing.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
+import { emulated, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
 /** For variants of one group. */
 const DENSE_SHAPES: Conv2dShape[] = [
@@ -97,6 +98,9 @@ const EPILOGUES: Case[] = [
 const describeShape = (s: Conv2dShape): string =>
   `[${s.batch},${s.inHeight},${s.inWidth},${s.inChannels}]→${s.outChannels} ${s.kernelHeight}×${s.kernelWidth} s${s.stride} p${s.padding} d${s.dilation} g${s.groups}`;
 
+/** Of every kind of DENSE_SHAPES one. */
+const EMULATED_SHAPES = [0, 7, 9, 10, 13, 17].map((i) => DENSE_SHAPES[i]);
+
 /** Conv, bias, activation and residual by definition; and the magnitudes that bound the rounding error. */
 function reference(s: Conv2dShape, c: Case, x: Float32Array, w: Float32Array, extra: Extra) {
   const abs = (a?: Float32Array) => a?.map(Math.abs);
@@ -128,13 +132,15 @@ interface CheckOptions {
   whole?: boolean;
   /** x·scale + shift before the convolution. */
   affine?: boolean;
+  /** Who multiplies where the plan is `matrix`. */
+  units?: 'own' | 'emulated';
   /** Rounding steps to allow for instead of checkOp's. */
   steps?: number;
 }
 
 async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOptions = {}): Promise<void> {
-  const gpu = await sharedGpu();
-  const { traits, whole, steps } = options;
+  const { traits, whole, steps, units } = options;
+  const gpu = await sharedGpu(units === 'own' ? { matrixUnits: true } : {});
   /** Multiples of `unit` from −2 to 2 times it, or any numbers. */
   const some = (n: number, seed: number, unit = 1) =>
     whole ? noise(n, seed).map((v) => unit * Math.round(2 * v)) : noise(n, seed);
@@ -145,11 +151,14 @@ async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOp
     4,
   );
   const layout = s.groups === 1 ? 'conv' : s.groups === s.inChannels ? 'depthwise' : 'grouped';
-  const w = roundedTo(plan.packing === 'f32' || plan.packing === 'winograd' ? 'f32' : 'f16', raw);
+  // Whatever the storage, matrix units are given halves.
+  const operands = plan.variant === 'matrix' ? 'f16' : c.storage;
+  const wide = plan.variant !== 'matrix' && (plan.packing === 'f32' || plan.packing === 'winograd');
+  const w = roundedTo(wide ? 'f32' : 'f16', raw);
   const xShape = [s.batch, s.inHeight, s.inWidth, s.inChannels];
   const yShape = [s.batch, s.outHeight, s.outWidth, s.outChannels];
   const size = (shape: number[]) => shape.reduce((a, b) => a * b, 1);
-  const x = roundedTo(c.storage, some(size(xShape), 3));
+  const x = roundedTo(operands, some(size(xShape), 3));
   const extra: Extra = {
     bias: c.bias ? some(s.outChannels, 4) : undefined,
     slope: c.activation === 'prelu' ? some(s.outChannels, 5) : undefined,
@@ -179,7 +188,7 @@ async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOp
     );
     const name = `${calls.map((k) => k.label).join(' + ')} ${describeShape(s)} ${JSON.stringify(c)}`;
     return {
-      calls,
+      calls: units === 'emulated' ? calls.map(emulated) : calls,
       outputs: [
         { name, shape: yShape, dtype: c.storage, operand: y, steps, ...reference(s, c, seen, w, extra) },
       ],
@@ -220,6 +229,43 @@ describe('conv2d forward', () => {
       }
     },
     300_000,
+  );
+
+  /** Every tile, exactly with whole numbers, and any numbers. */
+  const checkUnits = async (s: Conv2dShape, c: Case, traits: DeviceTraits, units: 'own' | 'emulated') => {
+    for (const tile of [
+      { side: 64, depth: 32 },
+      { side: 128, depth: 32 },
+    ]) {
+      const plan: Conv2dPlan = {
+        variant: 'matrix',
+        packing: 'f32',
+        tile: { ...tile, ...traits.subgroupMatrix! },
+      };
+      await check(s, c, plan, { traits, units, whole: true });
+      const steps = truncated(s.kernelHeight * s.kernelWidth * s.inChannels);
+      await check(s, c, plan, { traits, units, steps });
+    }
+  };
+
+  // A software adapter compiles each of them for seconds.
+  it.each(EMULATED_SHAPES.map((s) => [describeShape(s), s] as const))(
+    'by matrix units, emulated: %s',
+    async (_, s) => {
+      const traits = withUnits((await sharedGpu()).traits);
+      for (const c of EPILOGUES.slice(2, 4)) await checkUnits(s, c, traits, 'emulated');
+    },
+    300_000,
+  );
+
+  it.for(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))(
+    "by the device's own matrix units: %s",
+    { timeout: 300_000 },
+    async ([, s], context) => {
+      const { traits } = await sharedGpu({ matrixUnits: true });
+      context.skip(!traits.subgroupMatrix, NO_UNITS);
+      for (const c of EPILOGUES) await checkUnits(s, c, traits, 'own');
+    },
   );
 
   it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))('direct: %s', async (_, s) => {
@@ -274,6 +320,21 @@ describe('conv2d forward', () => {
           await check(s, c, { variant: 'winograd', packing: 'winograd', tile }, { steps: 36 });
       }
     }
+  });
+
+  it('takes matrix units only for f16 and where they have enough to do', async () => {
+    const traits = withUnits((await sharedGpu()).traits);
+    const s = shapeOf(8, 28, 28, 64, 64);
+    expect(planConv2d(s, traits, { precision: 'f16' })).toMatchObject({
+      variant: 'matrix',
+      tile: { side: 64, m: 16 },
+    });
+    expect(planConv2d(s, traits).variant).toBe('tiled');
+    expect(planConv2d(shapeOf(64, 28, 28, 64, 128), traits, { precision: 'f16' }).tile.side).toBe(128);
+    expect(planConv2d(shapeOf(1, 2, 2, 64, 64), traits, { precision: 'f16' }).variant).toBe('direct');
+    expect(planConv2d(s, { ...traits, subgroupMatrix: undefined }, { precision: 'f16' }).variant).toBe(
+      'tiled',
+    );
   });
 
   it('takes Winograd only for weights that stay as they are', async () => {

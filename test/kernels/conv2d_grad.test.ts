@@ -19,6 +19,7 @@ import { channelSum } from '../../src/kernels/reduce/channel_sum.js';
 import { channelSumReference } from '../../src/kernels/reduce/reference.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
+import { emulated, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
 const SHAPES: Conv2dShape[] = [
   shapeOf(1, 1, 1, 1, 1),
@@ -50,6 +51,14 @@ const SHAPES: Conv2dShape[] = [
   shapeOf(17, 2, 3, 9, 20, { kernelHeight: 2, kernelWidth: 3, padding: 0 }),
   // Pixels, channels in and out that do not fill the last tile of a 1×1 product.
   shapeOf(3, 19, 17, 37, 41, k1),
+];
+
+/** For matrix units: classes of a stride, more pixels than a split, tiles of either side that are not full. */
+const MATRIX_SHAPES: Conv2dShape[] = [
+  shapeOf(3, 8, 6, 32, 36, { stride: 2 }),
+  shapeOf(3, 19, 17, 37, 41, k1),
+  shapeOf(4, 14, 12, 17, 34, { stride: 3, dilation: 2, padding: 2 }),
+  shapeOf(2, 23, 17, 131, 34),
 ];
 
 const DEPTHWISE_SHAPES: Conv2dShape[] = [
@@ -111,11 +120,21 @@ const STORAGES: Storage[] = [
   { x: 'f32', dy: 'f32', extra: true },
 ];
 
-async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<string[]> {
-  const gpu = await sharedGpu();
-  const x = roundedTo(c.x, noise(size(xShapeOf(s)), 3));
-  const dy = roundedTo(c.dy, noise(size(yShapeOf(s)), 7));
-  const w = noise(size(wShapeOf(s)), 2);
+interface Units {
+  units: 'own' | 'emulated';
+  /** Small whole numbers, of which no sum is rounded. */
+  whole: boolean;
+}
+
+/** @param u weights that are halves, for kernels by matrix units. */
+async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits, u?: Units): Promise<string[]> {
+  const gpu = await sharedGpu(u?.units === 'own' ? { matrixUnits: true } : {});
+  const some = (n: number, seed: number) =>
+    u?.whole ? noise(n, seed).map((v) => Math.round(2 * v)) : noise(n, seed);
+  const x = roundedTo(c.x, some(size(xShapeOf(s)), 3));
+  const dy = roundedTo(c.dy, some(size(yShapeOf(s)), 7));
+  const w = roundedTo(u ? 'f16' : 'f32', some(size(wShapeOf(s)), 2));
+  const steps = (terms: number) => (u && !u.whole ? Math.max(8, truncated(terms)) : undefined);
   const extra = noise(size(xShapeOf(s)), 9).map((v) => (c.extra ? v : 0));
   const abs = (a: Float32Array) => a.map(Math.abs);
   const dw = packedMatrix(s, conv2dGradWeightReference(s, x, dy));
@@ -147,10 +166,11 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
     labels.push(...calls.map((k) => k.label));
     const name = `${describeShape(s)} ${JSON.stringify(c)} ${labels.join(' + ')}`;
     return {
-      calls,
+      calls: u?.units === 'emulated' ? calls.map(emulated) : calls,
       outputs: [
         {
           name: `dx ${name}`,
+          steps: steps(s.kernelHeight * s.kernelWidth * s.outChannels),
           shape: xShapeOf(s),
           dtype: c.x,
           operand: dx,
@@ -159,6 +179,7 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits): Promise<
         },
         {
           name: `dw ${name}`,
+          steps: steps(s.batch * s.outHeight * s.outWidth),
           shape: dw.shape,
           operand: gradient,
           expected: dw.data,
@@ -195,6 +216,41 @@ describe('gradients of conv2d', () => {
     },
     300_000,
   );
+
+  const HALVES: Storage = { x: 'f16', dy: 'f16' };
+
+  it.each(MATRIX_SHAPES.map((s) => [describeShape(s), s] as const))(
+    'by matrix units, emulated: %s',
+    async (_, s) => {
+      const traits = withUnits((await sharedGpu()).traits);
+      for (const whole of [true, false]) {
+        const labels = await check(s, HALVES, traits, { units: 'emulated', whole });
+        expect(labels).toContain('conv2d.grad_input.matrix');
+        expect(labels).toContain('conv2d.grad_weight.matrix');
+      }
+    },
+    300_000,
+  );
+
+  it.for([...SHAPES, ...MATRIX_SHAPES].map((s) => [describeShape(s), s] as const))(
+    "by the device's own matrix units: %s",
+    { timeout: 300_000 },
+    async ([, s], context) => {
+      const { traits } = await sharedGpu({ matrixUnits: true });
+      context.skip(!traits.subgroupMatrix, NO_UNITS);
+      for (const whole of [true, false]) await check(s, HALVES, traits, { units: 'own', whole });
+    },
+  );
+
+  it('take matrix units only where the maps are f16', async () => {
+    const { traits } = await sharedGpu();
+    for (const s of MATRIX_SHAPES) {
+      expect(planGradInput(s, withUnits(traits), true).variant).toBe('matrix');
+      expect(planGradWeight(s, withUnits(traits), true).variant).toBe('matrix');
+      expect(planGradInput(s, withUnits(traits)).variant).toBe('tiled');
+      expect(planGradWeight(s, withUnits(traits)).variant).toBe('tiled');
+    }
+  });
 
   it('reach every variant by these shapes', async () => {
     const { traits } = await sharedGpu();

@@ -2,6 +2,7 @@ import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { conv2dDepthwise, conv2dDepthwiseStrip, type DepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
+import type { Tile } from './gemm.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dNarrow } from './narrow.js';
 import { conv2dPooled, type PooledTile } from './pooled.js';
@@ -36,6 +37,8 @@ export function conv2dForward<B>(
       return conv2dWinograd(call, plan);
     case 'tiled':
       return conv2dTiled(call);
+    case 'matrix':
+      return conv2dTiled(call, plan.tile as unknown as Tile);
     default:
       return conv2dDirect(call);
   }

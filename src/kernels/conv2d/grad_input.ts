@@ -30,7 +30,7 @@ import type { Conv2dShape } from './types.js';
 /** The dispatches of dx = dL/dx (+ extra) by the variant planned for the shape and the device. */
 export function conv2dGradInput<B>(call: GradInputCall<B>, traits: DeviceTraits): KernelCall<B>[] {
   const dense = denseAsPointwise(call);
-  const plan = planGradInput(dense.shape, traits);
+  const plan = planGradInput(dense.shape, traits, call.dy.dtype === 'f16');
   if (plan.variant === 'pointwise') return gradInputPointwise(dense, traits);
   if (!call.extra) return planned(dense, plan);
   if (!call.temporary) throw new Error('an input gradient that is added to another needs scratch memory');
@@ -50,6 +50,8 @@ function planned<B>(call: GradInputCall<B>, plan: GradInputPlan): KernelCall<B>[
       return gradInputGrouped(call);
     case 'subgroup':
       return gradInputSubgroup(call, plan.tile);
+    case 'matrix':
+      return gradInputTiled(call, plan.tile);
     case 'tiled':
       return gradInputTiled(call);
     default:

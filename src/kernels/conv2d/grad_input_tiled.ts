@@ -1,26 +1,34 @@
 /**
- * Input gradient by the GEMM of tiled.ts, for hardware GPUs: m is a pixel of one class of the stride (see
+ * Input gradient by the GEMM of gemm.ts, for hardware GPUs: m is a pixel of one class of the stride (see
  * grad_input.ts), k a tap of that class and an output channel, n an input channel. The weights' quads lie along k, so
  * an invocation loads a 4×4 block of them and turns it round on the way to workgroup memory.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, quads, read, write } from '../tensor.js';
+import { PLAIN, placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
+import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
-import { TILE, tiledGemm } from './tiled.js';
 
 /** Goes on by one quad in the depth: output channels first, then the taps of the class. */
 const next = (p: 'a' | 'b') =>
   `${p}ko++; if (${p}ko == params.out_q) { ${p}ko = 0u; ${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; } }`;
 
-export function gradInputTiled<B>(call: GradInputCall<B>): KernelCall<B>[] {
+/** The same by several quads. */
+const skip = (p: 'a' | 'b', by: string) =>
+  `${p}ko += ${by}; while (${p}ko >= params.out_q) { ${p}ko -= params.out_q; ${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; } }`;
+
+export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile = PLAIN): KernelCall<B>[] {
   const s = call.shape;
-  const tiles = ceilDiv(largestClass(s), TILE);
-  const columns = ceilDiv(quads(s.inChannels) * 4, TILE);
-  const body = tiledGemm({
+  const { side } = tile;
+  const at = placesIn(tile);
+  const tiles = ceilDiv(largestClass(s), side);
+  const columns = ceilDiv(quads(s.inChannels) * 4, side);
+  const kernel = gemmKernel(tile, {
     functions: `${DIVIDE}
+${quadLoad('dy', call.dy.dtype, tile)}
 ${CLASSES}
 fn taps_of(first: u32, taps: u32) -> u32 {
   return select(0u, (taps - first + params.tap_step - 1u) / params.tap_step, first < taps);
@@ -32,19 +40,22 @@ fn taps_of(first: u32, taps: u32) -> u32 {
   let rows = class_size(params.in_h, cy);
   let columns = class_size(params.in_w, cx);
   let pixels = params.batch * rows * columns;
-  let first = (group.x + group.y * 65535u) * ${TILE}u;
+  let first = (group.x + group.y * 65535u) * ${side}u;
   if (first >= pixels) { return; }
-  let first_quad = group.z / classes * 16u;
+  let first_quad = group.z / classes * ${side / 4}u;
   let first_ky = first_tap(cy + params.padding, params.kernel_h);
   let first_kx = first_tap(cx + params.padding, params.kernel_w);
   let depth = taps_of(first_ky, params.kernel_h) * taps_of(first_kx, params.kernel_w) * params.out_q;
   let per_width = 1.0 / f32(columns);
   let per_map = 1.0 / f32(columns * rows);
-  let m = min(first + t, pixels - 1u);
-  let line = divide(m, columns, per_width);
-  let n = divide(m, columns * rows, per_map);
-  let tx = m - line * columns;
-  let ty = line - n * rows;
+${lines(
+  at.rows,
+  (i) => `  let m${i} = min(first + ${at.aRow(i)}, pixels - 1u);
+  let line${i} = divide(m${i}, columns, per_width);
+  let n${i} = divide(m${i}, columns * rows, per_map);
+  let tx${i} = m${i} - line${i} * columns;
+  let ty${i} = line${i} - n${i} * rows;`,
+)}
   // Where in the depth the next loads of dy (a) and of the weights (b) are; no taps, no depth.
   var ako = 0u;
   var akx = first_kx;
@@ -52,27 +63,29 @@ fn taps_of(first: u32, taps: u32) -> u32 {
   var bko = 0u;
   var bkx = akx;
   var bky = aky;
-  for (var i = 0u; i < t / 16u; i++) { ${next('b')} }
-  let channel = (first_quad + t % 16u) * 4u;`,
-    fetch: `${lines(
-      4,
-      (j) => `      {
-        let oy = ty + source(cy + params.padding, aky);
-        let ox = tx + source(cx + params.padding, akx);
-        a${j} = vec4<f32>(0.0);
+  ${at.rows > 1 ? skip('a', at.aStart) : ''}
+  ${skip('b', at.bDepth)}
+  let channel = (first_quad + ${at.bAcross}) * 4u;`,
+    fetch: `${lines(4, (j) => {
+      const i = at.rows > 1 ? j : 0;
+      return `      {
+        let oy = ty${i} + source(cy + params.padding, aky);
+        let ox = tx${i} + source(cx + params.padding, akx);
+        a${j} = Quad();
         if (aky < params.kernel_h && oy < params.out_h && ox < params.out_w) {
-          a${j} = load_dy(((n * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
+          a${j} = quad_dy(((n${i} * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
         }
-        ${next('a')}
-      }`,
-    )}
+        ${at.rows > 1 ? '' : next('a')}
+      }`;
+    })}
+      ${at.rows > 1 ? skip('a', `${tile.depth / 4}u`) : ''}
       if (bky < params.kernel_h && channel < params.in_q * 4u) {
         let w = ((bky * params.kernel_w + bkx) * params.in_q * 4u + channel) * params.out_q + bko;
-${lines(4, (j) => `        b${j} = weight[w + ${j}u * params.out_q];`)}
+${lines(4, (j) => `        b${j} = Quad(weight[w + ${j}u * params.out_q]);`)}
       } else {
-${lines(4, (j) => `        b${j} = vec4<f32>(0.0);`)}
+${lines(4, (j) => `        b${j} = Quad();`)}
       }
-      for (var i = 0u; i < 4u; i++) { ${next('b')} }`,
+      ${skip('b', `${tile.depth / 4}u`)}`,
     a: 'rows',
     b: 'blocks',
     store: `if (first + row < pixels && first_quad + column < params.in_q) {
@@ -86,14 +99,15 @@ ${lines(4, (j) => `        b${j} = vec4<f32>(0.0);`)}
   });
   return [
     {
-      label: 'conv2d.grad_input.tiled',
+      label: `conv2d.grad_input.${kernel.name}`,
+      directives: kernel.directives,
       uniforms: gradInputUniforms(s),
       buffers: [
         read('dy', call.dy),
         { name: 'weight', ref: call.weight, element: 'vec4<f32>', write: false },
         write('dx', call.dx),
       ],
-      body,
+      body: kernel.body,
       workgroups: [Math.min(tiles, 65535), ceilDiv(tiles, 65535), columns * s.stride * s.stride],
       flops: convFlops(s),
       bytes: gradInputBytes(

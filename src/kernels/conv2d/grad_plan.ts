@@ -1,18 +1,20 @@
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { fillsTile, PLAIN, type Tile } from './gemm.js';
 import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
+import { matrixTile } from './matrix.js';
 import { hasFixedSubgroups, isDepthwise, lanesOf } from './plan.js';
 import { takesPointwise } from './pointwise.js';
 import type { SubgroupTile } from './subgroup.js';
-import { fillsTile, TILE } from './tiled.js';
 import type { Conv2dShape } from './types.js';
 
 export type GradInputPlan =
   | { variant: 'subgroup'; tile: SubgroupTile }
   | { variant: 'strip'; tile: StripTile }
   | { variant: 'global'; size: number }
+  | { variant: 'matrix'; tile: Tile }
   | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' | 'pointwise' };
 
 export interface SplitPlan {
@@ -29,14 +31,18 @@ export type GradWeightPlan = SplitPlan &
   (
     | { variant: 'subgroup'; tile: SubgroupTile }
     | { variant: 'strip'; tile: { columns: number; rows: number; size: number } }
+    | { variant: 'matrix'; tile: Tile }
     | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' }
   );
 
 const isStrip = (s: Conv2dShape) =>
   s.kernelHeight === 3 && s.kernelWidth === 3 && s.dilation === 1 && s.stride <= 2 && s.padding <= 2;
 
-/** Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is. */
-export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPlan {
+/**
+ * Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is.
+ * @param halves whether dy is stored in f16: then the weights may be rounded to it where the device multiplies halves.
+ */
+export function planGradInput(s: Conv2dShape, traits: DeviceTraits, halves = false): GradInputPlan {
   if (isDepthwise(s)) {
     if (coversMap(s)) return { variant: 'global', size: lanesOf(traits) };
     if (!isStrip(s)) return { variant: 'depthwise' };
@@ -47,6 +53,11 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
   }
   if (s.groups > 1) return { variant: 'grouped' };
   if (!hasFixedSubgroups(traits)) {
+    const columns = quads(s.inChannels) * 4;
+    // Of the taps a class has its share.
+    const depth = ceilDiv(s.kernelHeight * s.kernelWidth, s.stride ** 2) * quads(s.outChannels) * 4;
+    const tile = halves && matrixTile(largestClass(s), columns, depth, traits);
+    if (tile) return { variant: 'matrix', tile };
     return {
       variant: traits.kind === 'gpu' && fillsTile(largestClass(s), s.inChannels) ? 'tiled' : 'direct',
     };
@@ -62,8 +73,11 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits): GradInputPl
   };
 }
 
-/** Picks the variant, tile and split of the weight gradient. */
-export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeightPlan {
+/**
+ * Picks the variant, tile and split of the weight gradient.
+ * @param halves whether x and dy are stored in f16: then they may be multiplied so where the device does.
+ */
+export function planGradWeight(s: Conv2dShape, traits: DeviceTraits, halves = false): GradWeightPlan {
   const taps = s.kernelHeight * s.kernelWidth;
   const columns = quads(s.outChannels) * 4;
   const pixels = s.batch * s.outHeight * s.outWidth;
@@ -97,10 +111,12 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits): GradWeight
   }
   const rows = taps * quads(s.inChannels) * 4;
   if (!hasFixedSubgroups(traits)) {
-    if (traits.kind === 'gpu' && fillsTile(rows, columns)) {
-      const tiles = ceilDiv(rows, TILE) * ceilDiv(columns, TILE);
-      return { variant: 'tiled', ...split(rows, pixels, ceilDiv(1536, tiles), 256) };
-    }
+    const tiledSplit = ({ side }: Tile) =>
+      split(rows, pixels, ceilDiv(1536, ceilDiv(rows, side) * ceilDiv(columns, side)), 256);
+    // The split makes workgroups enough for any tile.
+    const tile = halves && matrixTile(rows, columns, pixels, traits, pixels / 256);
+    if (tile) return { variant: 'matrix', tile, ...tiledSplit(tile) };
+    if (traits.kind === 'gpu' && fillsTile(rows, columns)) return { variant: 'tiled', ...tiledSplit(PLAIN) };
     return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
   }
   const lanes = traits.subgroupSize;

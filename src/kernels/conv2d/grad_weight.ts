@@ -20,7 +20,8 @@ import { gradWeightTiled } from './grad_weight_tiled.js';
 
 /** The dispatches of dw = dL/dweight by the variant planned for the shape and the device. */
 export function conv2dGradWeight<B>(call: GradWeightCall<B>, traits: DeviceTraits): KernelCall<B>[] {
-  const plan = planGradWeight(call.shape, traits);
+  const halves = call.x.dtype === 'f16' && call.dy.dtype === 'f16';
+  const plan = planGradWeight(call.shape, traits, halves);
   const { splits, rows, columns } = plan;
   const partial = splits > 1 ? call.temporary([splits * rows, columns], 'f32').ref : call.dw;
   const first = (() => {
@@ -33,6 +34,8 @@ export function conv2dGradWeight<B>(call: GradWeightCall<B>, traits: DeviceTrait
         return gradWeightGrouped(call, partial, plan);
       case 'subgroup':
         return gradWeightSubgroup(call, partial, plan);
+      case 'matrix':
+        return gradWeightTiled(call, partial, plan, plan.tile);
       case 'tiled':
         return gradWeightTiled(call, partial, plan);
       default:

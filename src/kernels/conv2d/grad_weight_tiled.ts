@@ -1,35 +1,44 @@
 /**
- * Weight gradient by the GEMM of tiled.ts, for hardware GPUs: m is a row of dw (tap and input channel), k an output
+ * Weight gradient by the GEMM of gemm.ts, for hardware GPUs: m is a row of dw (tap and input channel), k an output
  * pixel of the workgroup's chunk, n an output channel. The quads of x lie along m, so an invocation loads four pixels'
  * and turns them round on the way to workgroup memory.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, read } from '../tensor.js';
+import { PLAIN, placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops, geometryUniforms } from './geometry.js';
 import type { SplitPlan } from './grad_plan.js';
 import type { GradWeightCall } from './grad_types.js';
 import { gradWeightBytes } from './grad_weight_subgroup.js';
+import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
-import { TILE, tiledGemm } from './tiled.js';
 
-export function gradWeightTiled<B>(call: GradWeightCall<B>, partial: B, plan: SplitPlan): KernelCall<B> {
+export function gradWeightTiled<B>(
+  call: GradWeightCall<B>,
+  partial: B,
+  plan: SplitPlan,
+  tile: Tile = PLAIN,
+): KernelCall<B> {
   const s = call.shape;
-  const body = tiledGemm({
-    functions: DIVIDE,
+  const at = placesIn(tile);
+  const kernel = gemmKernel(tile, {
+    functions: `${DIVIDE}
+${quadLoad('x', call.x.dtype, tile)}
+${quadLoad('g', call.dy.dtype, tile)}`,
     setup: `
-  let first = group.x * 16u;
-  let first_quad = group.y * 16u;
+  let first = group.x * ${tile.side / 4}u;
+  let first_quad = group.y * ${tile.side / 4}u;
   let start = group.z * params.chunk;
   let end = min(start + params.chunk, params.pixels);
   let depth = (end - start + 3u) / 4u;
   // This invocation's quad of rows, and the first of the four pixels of its next loads.
-  let row_quad = min(first + t % 16u, params.row_quads - 1u);
+  let row_quad = min(first + ${at.across}, params.row_quads - 1u);
   let tap = row_quad / params.in_q;
   let c = row_quad % params.in_q;
   let dy = tap / params.kernel_w * params.dilation - params.padding;
   let dx = tap % params.kernel_w * params.dilation - params.padding;
-  let quad = first_quad + t % 16u;
-  var m = start + t / 16u * 4u;`,
+  let quad = first_quad + ${at.across};
+  var m = start + ${at.down} * 4u;`,
     fetch: `${lines(
       4,
       (j) => `      {
@@ -39,21 +48,22 @@ export function gradWeightTiled<B>(call: GradWeightCall<B>, partial: B, plan: Sp
         // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
         let iy = (line - n * params.out_h) * params.stride + dy;
         let ix = (p - line * params.out_w) * params.stride + dx;
-        a${j} = vec4<f32>(0.0);
-        b${j} = vec4<f32>(0.0);
+        a${j} = Quad();
+        b${j} = Quad();
         if (p < end && iy < params.in_h && ix < params.in_w) {
-          a${j} = load_x(((n * params.in_h + iy) * params.in_w + ix) * params.in_q + c);
+          a${j} = quad_x(((n * params.in_h + iy) * params.in_w + ix) * params.in_q + c);
         }
-        if (p < end && quad < params.out_q) { b${j} = load_g(p * params.out_q + quad); }
+        if (p < end && quad < params.out_q) { b${j} = quad_g(p * params.out_q + quad); }
       }`,
     )}
-      m += 16u;`,
+      m += ${tile.depth}u;`,
     a: 'blocks',
     b: 'rows',
     store: `if (first * 4u + row < params.row_quads * 4u && first_quad + column < params.out_q) { partial[((group.z * params.row_quads + first) * 4u + row) * params.out_q + first_quad + column] = v; }`,
   });
   return {
-    label: 'conv2d.grad_weight.tiled',
+    label: `conv2d.grad_weight.${kernel.name}`,
+    directives: kernel.directives,
     uniforms: {
       ...geometryUniforms(s),
       row_quads: u32(plan.rows / 4),
@@ -66,8 +76,8 @@ export function gradWeightTiled<B>(call: GradWeightCall<B>, partial: B, plan: Sp
       read('g', call.dy),
       { name: 'partial', ref: partial, element: 'vec4<f32>', write: true },
     ],
-    body,
-    workgroups: [ceilDiv(plan.rows, TILE), ceilDiv(plan.columns, TILE), plan.splits],
+    body: kernel.body,
+    workgroups: [ceilDiv(plan.rows, tile.side), ceilDiv(plan.columns, tile.side), plan.splits],
     flops: convFlops(s),
     bytes: gradWeightBytes(call, plan),
   };

@@ -1,16 +1,19 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
+import { fillsTile } from './gemm.js';
 import { isPointwise } from './geometry.js';
+import { matrixTile } from './matrix.js';
 import { isNarrow } from './narrow.js';
 import { isPooled } from './pooled.js';
 import { isRuns } from './runs.js';
-import { fillsTile } from './tiled.js';
 import type { Conv2dPlan, Conv2dShape, ConvPool } from './types.js';
 import { isWinograd } from './winograd.js';
 
 export interface PlanOptions {
-  /** f16 stores weights as halves (sums stay f32). Default f32. */
+  /**
+   * f16 stores weights as halves, or where the device has matrix units multiplies halves (sums stay f32). Default f32.
+   */
   precision?: FloatType;
   /** Weights never change, so that they may be transformed when they are packed (inference). Default false. */
   fixedWeights?: boolean;
@@ -37,6 +40,9 @@ export const hasFixedSubgroups = (t: DeviceTraits): boolean =>
   t.kind === 'cpu' && t.subgroupSize >= 4 && t.subgroupSize <= 16;
 /** Invocations of a workgroup where nothing is shared in it. */
 export const lanesOf = (t: DeviceTraits): number => (t.kind === 'cpu' ? Math.max(t.subgroupSize, 8) : 64);
+
+/** Length of the sum of an output. */
+const depthOf = (s: Conv2dShape): number => s.kernelHeight * s.kernelWidth * quads(s.inChannels) * 4;
 
 /** Picks variant, weight packing and tile for a shape on a device. */
 export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOptions = {}): Conv2dPlan {
@@ -73,6 +79,9 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
     };
   }
   const pixels = s.batch * s.outHeight * s.outWidth;
+  const matrix =
+    options.precision === 'f16' && matrixTile(pixels, quads(s.outChannels) * 4, depthOf(s), traits);
+  if (matrix) return { variant: 'matrix', packing: 'f32', tile: { ...matrix } };
   const tiled = traits.kind === 'gpu' && fillsTile(pixels, s.outChannels);
   return { variant: tiled ? 'tiled' : 'direct', packing: 'f32', tile: {} };
 }

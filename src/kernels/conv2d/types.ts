@@ -56,6 +56,7 @@ export interface Conv2dPlan {
     | 'direct'
     | 'depthwise'
     | 'grouped'
+    | 'matrix'
     | 'narrow'
     | 'pooled'
     | 'runs'
