@@ -112,7 +112,7 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits, halves = fa
   const rows = taps * quads(s.inChannels) * 4;
   if (!hasFixedSubgroups(traits)) {
     const tiledSplit = ({ side }: Tile) =>
-      split(rows, pixels, ceilDiv(1536, ceilDiv(rows, side) * ceilDiv(columns, side)), 256);
+      split(rows, pixels, ceilDiv(1024, ceilDiv(rows, side) * ceilDiv(columns, side)), 256);
     // The split makes workgroups enough for any tile.
     const tile = halves && matrixTile(rows, columns, pixels, traits, pixels / 256);
     if (tile) return { variant: 'matrix', tile, ...tiledSplit(tile) };

@@ -37,7 +37,7 @@ export interface PackedSourceOptions {
   teacherMean?: number;
   /** Threads. Default 1. */
   threads?: number;
-  /** Batches prepared ahead. Default 4. */
+  /** Batches prepared ahead. By default two more than threads: each has one in hand. */
   ahead?: number;
 }
 
@@ -157,7 +157,9 @@ export class PackedSource implements DataSource {
   }
 
   async *batches(fromStep: number): AsyncIterableIterator<Batch> {
-    yield* prefetch(steps(fromStep), this.options.ahead ?? 4, (step) => this.#prepare(step));
+    yield* prefetch(steps(fromStep), this.options.ahead ?? (this.options.threads ?? 1) + 2, (step) =>
+      this.#prepare(step),
+    );
   }
 
   async #prepare(step: number): Promise<Batch> {
