@@ -12,6 +12,8 @@
 //   wfr-offline/run bench --only mobilefacenet,iresnet50           forward, beside the card's peak
 //   wfr-offline/run train-bench --net mobilefacenet,iresnet50 --batch 32,64 --memory 40
 //   wfr-offline/run conv-grad                                      gradients of convolutions one by one
+//   wfr-offline/run gemm --size 1024,4096                          matrix products
+//   wfr-offline/run torch                                          the same nets in PyTorch, where python3 has it
 //   wfr-offline/run wfr train --data wfr-offline/data/faces.pack … the command line
 import { spawnSync } from 'node:child_process';
 import {

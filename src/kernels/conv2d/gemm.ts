@@ -26,8 +26,6 @@ export interface Tile {
   readonly m?: number;
   readonly n?: number;
   readonly k?: number;
-  /** Numbers of an element of workgroup memory that matrix units load from and store to: 4 (default), or 1. */
-  readonly words?: number;
 }
 
 export const PLAIN: Tile = { side: 64, depth: 16 };

@@ -12,7 +12,7 @@
 import type { DeviceTraits, MatrixShape } from '../../gpu/traits.js';
 import { ceilDiv } from '../tensor.js';
 import { fillsTile, type Gemm, invocationsOf, placesIn, type Tile, tiledGemm } from './gemm.js';
-import { lines, range } from './subgroup.js';
+import { lines } from './subgroup.js';
 
 /** Invocations of a subgroup; traits name no matrix units where they are more, fewer or not known. */
 const SUBGROUP = 32;
@@ -90,17 +90,10 @@ export function matrixGemm(gemm: Gemm, tile: Tile & MatrixShape): string {
   const { subgroups, across, rows, columns } = sharesOf(tile);
   const a = linesOf(tile, gemm.a === 'rows');
   const b = linesOf(tile, gemm.b === 'blocks');
-  const words = tile.words ?? 4;
-  const array = (type: string, length: number) =>
-    words === 1 ? `array<${type}, ${length}>` : `array<vec4<${type}>, ${length / words}>`;
-  const quad = (name: string, j: number, index: string) =>
-    words === 4
-      ? `    ${name}_tile[(${index}) / 4u] = ${name}${j};`
-      : `    { let at = ${index}; ${range(4)
-          .map((i) => `${name}_tile[at + ${i}u] = ${name}${j}[${i}];`)
-          .join(' ')} }`;
+  const array = (type: string, length: number) => `array<vec4<${type}>, ${length / 4}>`;
+  const quad = (name: string, j: number, index: string) => `    ${name}_tile[(${index}) / 4u] = ${name}${j};`;
   /** Where a matrix begins and the stride of its lines, in elements of the array. */
-  const from = (index: string, stride: number) => `(${index}) / ${words}u, ${stride / words}u`;
+  const from = (index: string, stride: number) => `(${index}) / 4u, ${stride / 4}u`;
   const place = {
     a: (j: number) =>
       gemm.a === 'rows'
@@ -167,7 +160,7 @@ ${each(
   (
     i,
     j,
-  ) => `  subgroupMatrixStore<row_major>(&c_tile, unit * ${(m * resultStride) / words}u, s${i}_${j}, ${resultStride / words}u);
+  ) => `  subgroupMatrixStore<row_major>(&c_tile, unit * ${(m * resultStride) / 4}u, s${i}_${j}, ${resultStride / 4}u);
   workgroupBarrier();
 ${lines((m * n) / 4 / SUBGROUP, (h) => {
   const index = `(t + ${h * size}u)`;
@@ -177,8 +170,7 @@ ${lines((m * n) / 4 / SUBGROUP, (h) => {
     let line = ${index} / ${perRow}u % ${m}u;
     let row = owner / ${across}u * ${rows}u + ${i * m}u + line;
     let column = (owner % ${across}u * ${columns}u + ${j * n}u) / 4u + ${index} % ${perRow}u;
-    let at = (owner * ${m}u + line) * ${resultStride}u + ${index} % ${perRow}u * 4u;
-    let v = ${words === 4 ? 'c_tile[at / 4u]' : `vec4<f32>(${range(4).map((e) => `c_tile[at + ${e}u]`)})`};
+    let v = c_tile[(owner * ${m}u + line) * ${resultStride / 4}u + ${index} % ${perRow}u];
     ${gemm.store}
   }`;
 })}
