@@ -80,7 +80,10 @@ ${lines(columns, (j) => `      var x${j} = select(vec4<f32>(0.0), load_x(select(
       var at = (ky * params.kernel_w * params.in_q + c) * 4u * params.out_q;
       for (var kx = 0u; kx < params.kernel_w; kx++) {
 ${lines(loads, (l) => `        let w${l} = weight[at + at${l}];`)}
+        // Always so. The driver does not know it and gives the products a block of their own, where it keeps more in registers.
+        if (first < params.out_q) {
 ${products.join('\n')}
+        }
         ${range(columns - 1)
           .map((j) => `x${j} = x${j + 1};`)
           .join(' ')}
