@@ -3,7 +3,7 @@ import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Pace } from '../gpu/pace.js';
 import { Program } from '../gpu/program.js';
-import { type Operand, pad, product, unpad } from '../kernels/tensor.js';
+import { channelsOf, type Operand, pad, product, quads, rowsOf, unpad } from '../kernels/tensor.js';
 import { Arena } from './arena.js';
 import { fuse } from './fuse.js';
 import type { Graph } from './graph.js';
@@ -184,14 +184,19 @@ export class Executable {
     wanted?: readonly string[],
   ): Promise<Record<string, Float32Array>> {
     const names = wanted ?? [...this.outputs.keys()];
-    const bytes = await this.gpu.runAndRead(
+    const outputs = names.map((n) => this.outputs.get(n)!);
+    const values = await this.gpu.runAndTake(
       record,
-      names.map((n) => this.outputs.get(n)!.ref),
+      outputs.map(({ ref }) => ref),
+      (bytes, at, i) => {
+        const { shape } = outputs[i];
+        const mapped = new Float32Array(bytes, at, rowsOf(shape) * quads(channelsOf(shape)) * 4);
+        const own = unpad(mapped, shape);
+        return own === mapped ? mapped.slice() : own;
+      },
       this.#pace,
     );
-    return Object.fromEntries(
-      names.map((n, i) => [n, unpad(new Float32Array(bytes[i]), this.outputs.get(n)!.shape)]),
-    );
+    return Object.fromEntries(names.map((n, i) => [n, values[i]]));
   }
 
   /** Floating-point operations of a run (a multiply-add counts as two). */
