@@ -137,7 +137,8 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
   }
 
-  createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+  /** @param mapped whether it is mapped from the beginning, to be written. */
+  createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string, mapped = false): GPUBuffer {
     this.check();
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
     if (size > this.device.limits.maxBufferSize) {
@@ -145,7 +146,7 @@ export class Gpu {
         `${label} needs ${size} bytes but this device allows ${this.device.limits.maxBufferSize} a buffer: use a smaller batch or picture.`,
       );
     }
-    const buffer = this.device.createBuffer({ size, usage, label });
+    const buffer = this.device.createBuffer({ size, usage, label, mappedAtCreation: mapped });
     this.#sizes.set(buffer, size);
     this.stats.buffers++;
     this.stats.bytes += size;

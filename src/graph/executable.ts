@@ -3,6 +3,7 @@ import type { BufferRange, Gpu } from '../gpu/gpu.js';
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import { Pace } from '../gpu/pace.js';
 import { Program } from '../gpu/program.js';
+import { Upload } from '../gpu/upload.js';
 import { channelsOf, type Operand, pad, product, quads, rowsOf, unpad } from '../kernels/tensor.js';
 import { Arena } from './arena.js';
 import { fuse } from './fuse.js';
@@ -109,8 +110,7 @@ function lowerWith(
 
 /** A compiled graph. Inputs and outputs have buffers of their own that persist between runs. */
 export class Executable {
-  /** Inputs as they were uploaded last: touching new memory for each run takes longer than padding. */
-  readonly #padded = new Map<string, Float32Array>();
+  readonly #uploads = new Map<string, Upload>();
   readonly #pace = new Pace();
 
   constructor(
@@ -132,20 +132,23 @@ export class Executable {
 
   /** Uploads an input given in its logical shape, channels unpadded. */
   setInput(name: string, data: Float32Array): void {
+    const { shape, ref } = this.#inputOf(name, data);
+    this.gpu.write(ref.buffer, ref.offset, pad(data, shape));
+  }
+
+  #inputOf(name: string, data: Float32Array): Operand<BufferRange> {
     const input = this.inputs.get(name);
     if (!input)
       throw new WfrError(
         `${this.graph.name} has no input ${name}; it has ${[...this.inputs.keys()].join(', ')}.`,
       );
-    const { shape, ref } = input;
+    const { shape } = input;
     if (data.length !== product(shape)) {
       throw new WfrError(
         `${this.graph.name}: input ${name} has ${data.length} values, [${shape}] needs ${product(shape)}.`,
       );
     }
-    const padded = pad(data, shape, this.#padded.get(name));
-    this.#padded.set(name, padded);
-    this.gpu.write(ref.buffer, ref.offset, padded);
+    return input;
   }
 
   /**
@@ -159,8 +162,27 @@ export class Executable {
     wanted?: readonly string[],
   ): Promise<Record<string, Float32Array>> {
     this.gpu.check();
-    for (const [name, data] of Object.entries(inputs)) this.setInput(name, data);
-    return this.#recordAndRead((encoder) => this.record(encoder), wanted);
+    const filled: Upload[] = [];
+    for (const [name, data] of Object.entries(inputs)) {
+      const { shape, ref } = this.#inputOf(name, data);
+      let upload = this.#uploads.get(name);
+      if (!upload) {
+        upload = new Upload(this.gpu, ref, `${this.graph.name}/${name}`);
+        this.#uploads.set(name, upload);
+      }
+      // Of two runs at once the second finds it in use.
+      if (upload.values === undefined) this.setInput(name, data);
+      else {
+        pad(data, shape, upload.values);
+        filled.push(upload);
+      }
+    }
+    const results = this.#recordAndRead((encoder) => {
+      for (const upload of filled) upload.record(encoder);
+      this.record(encoder);
+    }, wanted);
+    for (const upload of filled) upload.submitted();
+    return results;
   }
 
   /** The same behind kernels that make the inputs: one submit, one readback. */
@@ -184,7 +206,12 @@ export class Executable {
     wanted?: readonly string[],
   ): Promise<Record<string, Float32Array>> {
     const names = wanted ?? [...this.outputs.keys()];
-    const outputs = names.map((n) => this.outputs.get(n)!);
+    const outputs = names.map((name) => {
+      const output = this.outputs.get(name);
+      if (output) return output;
+      const known = [...this.outputs.keys()].join(', ');
+      throw new WfrError(`${this.graph.name} has no output ${name}; it has ${known}.`);
+    });
     const values = await this.gpu.runAndTake(
       record,
       outputs.map(({ ref }) => ref),
@@ -206,6 +233,7 @@ export class Executable {
 
   destroy(): void {
     this.program.destroy();
+    for (const upload of this.#uploads.values()) upload.destroy();
     this.release();
   }
 }

@@ -257,6 +257,19 @@ describe('compile', () => {
     expect(gpu.stats.buffers).toBeLessThanOrEqual(before.buffers);
   });
 
+  it('gives each run the results of its own input: one after the other, several at once, after a refused one', async () => {
+    const model = new Model(gpu, build, fill(build([1, 12, 11, 3])));
+    const executable = await model.at([1, 12, 11, 3]);
+    const inputs = [0.1, 0.2, 0.3, 0.4].map((step) => signal(12 * 11 * 3, step));
+    const alone: Record<string, Float32Array>[] = [];
+    for (const x of inputs) alone.push(await executable.run({ x }));
+    expect(alone[0]).not.toEqual(alone[1]);
+    expect(await Promise.all(inputs.map((x) => executable.run({ x })))).toEqual(alone);
+    await expect(executable.run({ x: inputs[0] }, ['nothing'])).rejects.toThrow('no output nothing');
+    expect(await executable.run({ x: inputs[2] })).toEqual(alone[2]);
+    model.destroy();
+  });
+
   it('says which weight is missing or misshapen', async () => {
     const graph = build([1, 8, 8, 3]);
     const values = fill(graph);
