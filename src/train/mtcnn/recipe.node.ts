@@ -152,7 +152,7 @@ class Run {
       throw new WfrError(
         `${out} holds a run already: go on with --resume, or choose another folder with --out.`,
       );
-    const before = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    const before = await settingsIn(file);
     // Of data of no use nothing is kept, so that other data may follow.
     const isBegun = NETS.some((net) =>
       ['samples.pack', 'done'].some((name) => existsSync(this.file(net, name))),
@@ -285,4 +285,18 @@ function describePack(tasks: Uint8Array): string {
     if (t & 8) counts[3]++;
   }
   return `${names.map((n, k) => `${counts[k]} ${n}`).join(', ')}, ${counts[3]} with points`;
+}
+
+async function settingsIn(file: string): Promise<Record<string, unknown>> {
+  let settings: unknown;
+  try {
+    settings = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  if (typeof settings !== 'object' || settings === null)
+    throw new WfrError(
+      `${file} is damaged: what this run was begun with cannot be told. Choose another folder with --out.`,
+    );
+  return settings as Record<string, unknown>;
 }

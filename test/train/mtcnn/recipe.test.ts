@@ -189,6 +189,10 @@ describe('the recipe of the detector', () => {
     await expect(trainMtcnn(gpu, fewer, { ...options('run'), resume: true })).rejects.toThrow(
       'holds another run: data differs',
     );
+    await writeFile(path.join(folder, 'run', 'run.json'), '{"seed":');
+    await expect(trainMtcnn(gpu, data, { ...options('run'), resume: true })).rejects.toThrow(
+      'run.json is damaged',
+    );
   }, 400_000);
 
   it('goes on where it was stopped, to the same weights', async () => {
