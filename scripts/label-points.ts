@@ -21,12 +21,22 @@ import { cropTurned } from '../src/train/mtcnn/crop.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { positiveWhole } from './lib/flags.mjs';
 
+const USAGE = 'npx tsx scripts/label-points.ts --weights PATH --out FILE.csv [--every N] FOLDER...';
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { weights: { type: 'string' }, out: { type: 'string' }, every: { type: 'string', default: '1' } },
+  options: {
+    weights: { type: 'string' },
+    out: { type: 'string' },
+    every: { type: 'string', default: '1' },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
 });
+if (flags.help) {
+  console.log(USAGE);
+  process.exit();
+}
 if (!flags.out || positionals.length === 0) {
-  console.error('Give --out FILE.csv and the folders of aligned faces.');
+  console.error(`Give --out FILE.csv and the folders of aligned faces: ${USAGE}`);
   process.exit(1);
 }
 const every = positiveWhole('every', flags.every);

@@ -109,6 +109,8 @@ export class TrainingRun {
       const weights = async (): Promise<Weights> => ({ state: await trainer.weights(), metadata });
       await trainer.run({
         signal: this.#stop.signal,
+        // The map of a step is of its weights.
+        inFlight: 1,
         onStep: async ({ step, loss, accuracy, seconds }) => {
           this.emit({ kind: 'training', step, steps: trainer.steps, loss, accuracy, seconds });
           if (step % MAP_EVERY === 0 || step === trainer.steps)

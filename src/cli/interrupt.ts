@@ -17,7 +17,7 @@ export async function interruptible<T>(
       cleanup();
       process.exit(INTERRUPTED);
     }
-    process.stderr.write('\nstopping after the step in hand; once more to stop at once\n');
+    process.stderr.write('\nstopping after what is in hand; once more to stop at once\n');
     controller.abort();
   };
   process.on('SIGINT', stop);

@@ -226,23 +226,24 @@ export class Gpu {
         at += r.size;
       }
     });
-    if (pace) expectWait(pace.least);
-    if (!staging) {
-      await this.device.queue.onSubmittedWorkDone();
-      expectWait(0);
-      pace?.took(performance.now() - begin);
-      this.check();
-      return [];
-    }
+    // The wait begins in the call that makes the promise, unless one is under way, which then goes on: nothing else may
+    // take what was said of this one.
+    expectWait(pace?.least ?? 0);
+    const over = staging
+      ? staging.mapAsync(GPUMapMode.READ, 0, total)
+      : this.device.queue.onSubmittedWorkDone();
+    expectWait(0);
     try {
-      await staging.mapAsync(GPUMapMode.READ, 0, total);
+      await over;
     } catch (error) {
       this.check();
       throw new GpuError(`Reading results back failed: ${(error as Error).message}`);
     }
-    // Where a wait was under way, that one went on.
-    expectWait(0);
     pace?.took(performance.now() - begin);
+    if (!staging) {
+      this.check();
+      return [];
+    }
     const bytes = staging.getMappedRange(0, total);
     at = 0;
     const out = ranges.map((r, i) => {

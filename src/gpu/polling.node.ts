@@ -28,8 +28,10 @@ export function spacePolls(): void {
   const passed = () => performance.now() - begin;
   let insidePoll = false;
 
+  // Native, as are a promise's resolve (which takes a value) and bound functions (whose names say so).
   const isBindingCallback = (callback: unknown): boolean =>
     typeof callback === 'function' &&
+    callback.length === 0 &&
     !callback.name.startsWith('bound ') &&
     Function.prototype.toString.call(callback).endsWith('{ [native code] }');
 

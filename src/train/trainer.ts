@@ -17,64 +17,12 @@ import {
   trainableOptions,
 } from './recipe.js';
 import { learningRate } from './schedule.js';
+import type { CheckpointSink, RunOptions, StepReport, TrainerOptions } from './trainer_options.js';
 
-/** Where checkpoints go and come from: files in Node (CheckpointStore), anything in a page. */
-export interface CheckpointSink {
-  save(checkpoint: {
-    step: number;
-    state: Record<string, unknown>;
-    buffers: Record<string, ArrayBuffer>;
-  }): Promise<unknown>;
-  latest(): Promise<
-    { step: number; state: Record<string, unknown>; buffers: Record<string, ArrayBuffer> } | undefined
-  >;
-}
+export type { CheckpointSink, RunOptions, StepReport, TrainerOptions } from './trainer_options.js';
 
 /** What a checkpoint keeps beside the buffers. */
 type RunState = { recipe: Recipe; data?: DataOrigin };
-
-/** What is known after a step. */
-export interface StepReport {
-  /** Steps done. */
-  step: number;
-  epoch: number;
-  learningRate: number;
-  loss: number;
-  /** Share of the batch's labelled pictures whose nearest class is their own. */
-  accuracy?: number;
-  /** Cross-entropy over identities. */
-  identityLoss?: number;
-  /** 1 − cosine to the teacher, mean over the batch. */
-  distance?: number;
-  /** Mean squared difference of similarities. */
-  relation?: number;
-  /** Since the step before, waiting for data included. */
-  seconds: number;
-  /** Of them, spent waiting for data. */
-  waited: number;
-}
-
-export interface TrainerOptions {
-  /** Weights to begin with, by name; what they lack is initialised. */
-  init?: ReadonlyMap<string, ParameterValue>;
-  /** What messages call them. */
-  initName?: string;
-  checkpoints?: CheckpointSink;
-  /** Steps between checkpoints. Default 500. */
-  checkpointEvery?: number;
-  /** Watch every layer at every step and stop at the first value that is not finite. Slow. */
-  detectAnomaly?: boolean;
-}
-
-export interface RunOptions {
-  /** Stops after the steps in hand, two at most, with a checkpoint. */
-  signal?: AbortSignal;
-  /** Stop after this step, as if the run were that long; the schedule does not change. */
-  until?: number;
-  onStep?: (report: StepReport) => void | Promise<void>;
-  /** After each epoch and at the end; the checkpoint of that step is on the disk by then. */
-  onEpoch?: (epoch: number, step: number) => void | Promise<void>;
-}
 
 /** What a batch tells of itself. */
 type Figures = Omit<StepReport, 'step' | 'epoch' | 'learningRate' | 'seconds' | 'waited'>;
@@ -86,9 +34,6 @@ interface Flight {
   index: number;
   figures: Promise<Figures & { status: StepStatus }>;
 }
-
-/** Batches that the device has at once: it need not wait for the host between two of them. */
-const IN_FLIGHT = 2;
 
 const ADVICE =
   'Begin again with a lower --lr in a new --out, clip gradients (--clip 5), lengthen the warm-up, or look at the pictures of that batch.';
@@ -218,7 +163,8 @@ export class Trainer {
    * Trains to the end of the recipe.
    * @throws DivergedError when the loss stops being a number; the checkpoints before it are whole.
    */
-  async run({ signal, until = Number.POSITIVE_INFINITY, onStep, onEpoch }: RunOptions = {}): Promise<void> {
+  async run(options: RunOptions = {}): Promise<void> {
+    const { signal, until = Number.POSITIVE_INFINITY, inFlight = 2, onStep, onEpoch } = options;
     const end = Math.min(this.steps, until);
     const accumulate = this.recipe.accumulate ?? 1;
     const every = this.options.checkpointEvery ?? 500;
@@ -233,7 +179,7 @@ export class Trainer {
     // The device gets the next batch while it works on the one before; not past a step after which weights are read.
     const readAfter = (step: number) =>
       step === end || step % every === 0 || (onEpoch && this.endsEpoch(step));
-    const most = this.options.detectAnomaly ? 1 : IN_FLIGHT;
+    const most = this.options.detectAnomaly ? 1 : inFlight;
     const flights: Flight[] = [];
     let next = this.#step * accumulate;
     let micro: Figures[] = [];
@@ -290,8 +236,9 @@ export class Trainer {
       }
       await checkpoint();
     } finally {
-      // What is still under way after an error is of no interest.
+      // After an error: what the device has, it does.
       await Promise.allSettled(flights.map(({ figures }) => figures));
+      this.#step += flights.filter(({ index }) => (index + 1) % accumulate === 0).length;
       await batches.return?.();
     }
   }

@@ -23,6 +23,25 @@ describe('a pace', () => {
     expect(pace.least).toBe(0);
   });
 
+  it('of one wait holds back nothing else that the program has waiting', async () => {
+    const gpu = await openGpu();
+    const buffers = new Buffers(gpu);
+    const y = buffers.bytes(new Float32Array(4));
+    try {
+      const slow = new Pace();
+      for (let i = 0; i < 2; i++) slow.took(2000);
+      // The second finds the first's wait under way.
+      const reads = [gpu.runAndRead(() => {}, [y]), gpu.runAndRead(() => {}, [y], slow)];
+      const own = new Promise((resolve) => setImmediate(resolve)).then(() => 'own');
+      const late = new Promise((resolve) => setTimeout(resolve, 1000)).then(() => 'late');
+      expect(await Promise.race([own, late])).toBe('own');
+      await Promise.all(reads);
+    } finally {
+      buffers.destroy();
+      gpu.close();
+    }
+  });
+
   it('of work on the GPU makes polls rarer, and the results are the same', async () => {
     const gpu = await openGpu();
     const buffers = new Buffers(gpu);

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { BufferRange } from '../../src/gpu/gpu.js';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
 import { Program } from '../../src/gpu/program.js';
+import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { poolSize } from '../../src/graph/shapes.js';
 import { batchNormBackward } from '../../src/kernels/batchnorm/backward.js';
 import {
@@ -152,9 +153,13 @@ const SHAPES = [
   [900, 5],
 ];
 
-describe.each(STORAGES)('batch norm in training, maps stored as %s', (dtype) => {
+// For this device, and as a card adds up its sums, which many invocations share there.
+describe.each(
+  STORAGES.flatMap((dtype) => (['this device', 'a card'] as const).map((who) => [dtype, who] as const)),
+)('batch norm in training, maps stored as %s, for %s', (dtype, who) => {
   it.each(SHAPES.map((s) => [s.join('×'), s] as const))('%s', async (_, shape) => {
     const gpu = await sharedGpu();
+    const traits: DeviceTraits = who === 'a card' ? { ...gpu.traits, kind: 'gpu' } : gpu.traits;
     const c = shape[shape.length - 1];
     const rows = product(shape) / c;
     const eps = 1e-3;
@@ -197,7 +202,7 @@ describe.each(STORAGES)('batch norm in training, maps stored as %s', (dtype) => 
             batchVariance: variance,
             temporary: scratch(buffers),
           },
-          gpu.traits,
+          traits,
         ),
         outputs: [
           { operand: out, name: 'statistics', shape: [4, c], expected: statistics, magnitude, steps: 16 },
@@ -236,7 +241,7 @@ describe.each(STORAGES)('batch norm in training, maps stored as %s', (dtype) => 
           calls: [
             ...batchNormApply(
               { x: operand, statistics: stats, activation, slope: prelu, residual: extra, y: out },
-              gpu.traits,
+              traits,
             ),
             ...batchNormBackward(
               {
@@ -253,7 +258,7 @@ describe.each(STORAGES)('batch norm in training, maps stored as %s', (dtype) => 
                 dSlope: prelu === undefined ? undefined : dSlope,
                 temporary: scratch(buffers),
               },
-              gpu.traits,
+              traits,
             ),
           ],
           outputs: [

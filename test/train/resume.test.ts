@@ -48,6 +48,43 @@ describe('resuming', () => {
     whole.trainer.destroy();
   });
 
+  it('after an error in onStep goes on from where the weights are', async () => {
+    const gpu = await sharedGpu();
+    const recipe = tinyRecipe();
+    const whole = await Trainer.create(gpu, recipe, tinySource(recipe));
+    await whole.run();
+    const broken = await Trainer.create(gpu, recipe, tinySource(recipe));
+    const onStep = ({ step }: { step: number }) => {
+      if (step === 2) throw new Error('no room');
+    };
+    await expect(broken.run({ onStep })).rejects.toThrow('no room');
+    // The device had the third batch already.
+    expect(broken.step).toBe(3);
+    await broken.run();
+    expect(await broken.parameters.snapshot()).toEqual(await whole.parameters.snapshot());
+    whole.destroy();
+    broken.destroy();
+  });
+
+  it('with one batch in flight, what onStep reads is of its step', async () => {
+    const gpu = await sharedGpu();
+    const recipe = tinyRecipe();
+    const first = await Trainer.create(gpu, recipe, tinySource(recipe));
+    const read: unknown[] = [];
+    await first.run({
+      inFlight: 1,
+      until: 4,
+      onStep: async ({ step }) => {
+        if (step === 2) read.push(await first.parameters.snapshot());
+      },
+    });
+    const second = await Trainer.create(gpu, recipe, tinySource(recipe));
+    await second.run({ until: 2 });
+    expect(read).toEqual([await second.parameters.snapshot()]);
+    first.destroy();
+    second.destroy();
+  });
+
   it('after kill -9 at random moments loses no more than the steps since a checkpoint, and gives the same weights', async () => {
     const gpu = await sharedGpu();
     const whole = await tinyRun(gpu, join(folder, 'whole'), 100);

@@ -37,9 +37,12 @@ export interface PackedSourceOptions {
   teacherMean?: number;
   /** Threads. Default 1. */
   threads?: number;
-  /** Batches prepared ahead. By default two more than threads: each has one in hand. */
+  /** Batches prepared ahead. By default two more than threads, for each has one in hand, of at most 1 GiB. */
   ahead?: number;
 }
+
+/** Bytes of batches prepared ahead. */
+const MOST_AHEAD = 2 ** 30;
 
 /** A pack with its teacher's embeddings: N × T of the listing's rows. */
 export interface PackedSet {
@@ -156,10 +159,14 @@ export class PackedSource implements DataSource {
     return this.#names[picture];
   }
 
+  get #ahead(): number {
+    const { ahead, threads = 1, batch, size } = this.options;
+    const fitting = Math.floor(MOST_AHEAD / (batch * size * size * 4 * 4));
+    return ahead ?? Math.max(1, Math.min(threads + 2, fitting));
+  }
+
   async *batches(fromStep: number): AsyncIterableIterator<Batch> {
-    yield* prefetch(steps(fromStep), this.options.ahead ?? (this.options.threads ?? 1) + 2, (step) =>
-      this.#prepare(step),
-    );
+    yield* prefetch(steps(fromStep), this.#ahead, (step) => this.#prepare(step));
   }
 
   async #prepare(step: number): Promise<Batch> {
