@@ -21,7 +21,7 @@ const uses = [
   {
     use: 'find faces, weights read by yourself',
     imports: '{ openGpu, Mtcnn, readSafetensors }',
-    kilobytes: 36,
+    kilobytes: 40,
     without: [
       'nets/iresnet',
       'nets/mobilefacenet',

@@ -10,7 +10,7 @@ import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv
 import { packParameter } from '../../src/kernels/packing.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
-import { emulated, NO_UNITS, truncated, withUnits } from './matrix_units.js';
+import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
 /** For variants of one group. */
 const DENSE_SHAPES: Conv2dShape[] = [
@@ -249,13 +249,14 @@ describe('conv2d forward', () => {
   };
 
   // A software adapter compiles each of them for seconds.
-  it.each(EMULATED_SHAPES.map((s) => [describeShape(s), s] as const))(
+  it.for(EMULATED_SHAPES.map((s) => [describeShape(s), s] as const))(
     'by matrix units, emulated: %s',
-    async (_, s) => {
-      const traits = withUnits((await sharedGpu()).traits);
-      for (const c of EPILOGUES.slice(2, 4)) await checkUnits(s, c, traits, 'emulated');
+    { timeout: 300_000 },
+    async ([, s], context) => {
+      const { traits } = await sharedGpu();
+      context.skip(!traits.shaderF16, NO_F16);
+      for (const c of EPILOGUES.slice(2, 4)) await checkUnits(s, c, withUnits(traits), 'emulated');
     },
-    300_000,
   );
 
   it.for(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))(

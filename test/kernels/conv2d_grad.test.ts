@@ -19,7 +19,7 @@ import { channelSum } from '../../src/kernels/reduce/channel_sum.js';
 import { channelSumReference } from '../../src/kernels/reduce/reference.js';
 import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
-import { emulated, NO_UNITS, truncated, withUnits } from './matrix_units.js';
+import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
 const SHAPES: Conv2dShape[] = [
   shapeOf(1, 1, 1, 1, 1),
@@ -219,17 +219,18 @@ describe('gradients of conv2d', () => {
 
   const HALVES: Storage = { x: 'f16', dy: 'f16' };
 
-  it.each(MATRIX_SHAPES.map((s) => [describeShape(s), s] as const))(
+  it.for(MATRIX_SHAPES.map((s) => [describeShape(s), s] as const))(
     'by matrix units, emulated: %s',
-    async (_, s) => {
-      const traits = withUnits((await sharedGpu()).traits);
+    { timeout: 300_000 },
+    async ([, s], context) => {
+      const { traits } = await sharedGpu();
+      context.skip(!traits.shaderF16, NO_F16);
       for (const whole of [true, false]) {
-        const labels = await check(s, HALVES, traits, { units: 'emulated', whole });
+        const labels = await check(s, HALVES, withUnits(traits), { units: 'emulated', whole });
         expect(labels).toContain('conv2d.grad_input.matrix');
         expect(labels).toContain('conv2d.grad_weight.matrix');
       }
     },
-    300_000,
   );
 
   it.for([...SHAPES, ...MATRIX_SHAPES].map((s) => [describeShape(s), s] as const))(

@@ -16,6 +16,7 @@ export const withUnits = (traits: DeviceTraits): DeviceTraits => ({
   subgroupMatrix: SHAPE,
 });
 
+export const NO_F16 = 'the device does not compute in f16 (shader-f16), which even the emulation does';
 export const NO_UNITS = 'the device has no matrix units for f16 (GpuOptions.matrixUnits)';
 
 /**
