@@ -2,6 +2,7 @@ import { afterAll } from 'vitest';
 import { type BufferRange, type Gpu, type GpuOptions, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType, KernelCall } from '../src/gpu/kernel_call.js';
 import { Program } from '../src/gpu/program.js';
+import type { DeviceTraits } from '../src/gpu/traits.js';
 import { halfBits } from '../src/kernels/packing.js';
 import { channelsOf, type Operand, pad, quads, rowsOf, tensorBytes } from '../src/kernels/tensor.js';
 
@@ -22,6 +23,14 @@ export function sharedGpu(options: GpuOptions = {}): Promise<Gpu> {
   }
   return gpu;
 }
+
+/** A hardware GPU as far as plans can tell. */
+export const card = (traits: DeviceTraits): DeviceTraits => ({
+  ...traits,
+  kind: 'gpu',
+  subgroups: false,
+  subgroupSize: 0,
+});
 
 /** Repeatable numbers in [-1, 1), never zero, so that a dropped term shows. */
 export function noise(length: number, seed = 1): Float32Array {

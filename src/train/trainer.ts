@@ -182,18 +182,18 @@ export class Trainer {
     const most = this.options.detectAnomaly ? 1 : inFlight;
     const flights: Flight[] = [];
     let next = this.#step * accumulate;
+    const mayBegin = () => {
+      if (flights.length >= most || next >= end * accumulate) return false;
+      // A step that was begun is made whole.
+      if (next % accumulate > 0) return true;
+      return !signal?.aborted && (flights.length === 0 || !readAfter(next / accumulate));
+    };
     let micro: Figures[] = [];
     let waited = 0;
     let started = performance.now();
     try {
       while (true) {
-        while (
-          flights.length < most &&
-          next < end * accumulate &&
-          !(signal?.aborted && next % accumulate === 0)
-        ) {
-          const begun = next / accumulate;
-          if (flights.length > 0 && Number.isInteger(begun) && readAfter(begun)) break;
+        while (mayBegin()) {
           const asked = performance.now();
           const batch = (await batches.next()).value as Batch;
           waited += performance.now() - asked;

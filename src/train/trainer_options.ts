@@ -47,7 +47,7 @@ export interface TrainerOptions {
 }
 
 export interface RunOptions {
-  /** Stops after the steps in hand, two at most, with a checkpoint. */
+  /** Stops after the steps that the device has, `inFlight` at most, with a checkpoint. */
   signal?: AbortSignal;
   /** Stop after this step, as if the run were that long; the schedule does not change. */
   until?: number;

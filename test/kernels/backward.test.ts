@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import type { BufferRange } from '../../src/gpu/gpu.js';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
 import { Program } from '../../src/gpu/program.js';
-import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { poolSize } from '../../src/graph/shapes.js';
 import { batchNormBackward } from '../../src/kernels/batchnorm/backward.js';
 import {
@@ -43,7 +42,7 @@ import {
 import { softmaxBackward } from '../../src/kernels/softmax/backward.js';
 import { softmaxBackwardReference, softmaxReference } from '../../src/kernels/softmax/reference.js';
 import { product } from '../../src/kernels/tensor.js';
-import { Buffers, checkOp, noise, readOperand, roundedTo, sharedGpu } from '../check_op.js';
+import { Buffers, card, checkOp, noise, readOperand, roundedTo, sharedGpu } from '../check_op.js';
 
 type Values = ArrayLike<number>;
 
@@ -159,7 +158,7 @@ describe.each(
 )('batch norm in training, maps stored as %s, for %s', (dtype, who) => {
   it.each(SHAPES.map((s) => [s.join('×'), s] as const))('%s', async (_, shape) => {
     const gpu = await sharedGpu();
-    const traits: DeviceTraits = who === 'a card' ? { ...gpu.traits, kind: 'gpu' } : gpu.traits;
+    const traits = who === 'a card' ? card(gpu.traits) : gpu.traits;
     const c = shape[shape.length - 1];
     const rows = product(shape) / c;
     const eps = 1e-3;

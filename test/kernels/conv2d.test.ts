@@ -8,7 +8,7 @@ import { planConv2d } from '../../src/kernels/conv2d/plan.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { packParameter } from '../../src/kernels/packing.js';
-import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+import { card, checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
 import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
@@ -195,14 +195,6 @@ async function check(s: Conv2dShape, c: Case, plan: Conv2dPlan, options: CheckOp
     };
   });
 }
-
-/** A hardware GPU as far as plans can tell. */
-const card = (traits: DeviceTraits): DeviceTraits => ({
-  ...traits,
-  kind: 'gpu',
-  subgroups: false,
-  subgroupSize: 0,
-});
 
 describe('conv2d forward', () => {
   it.each(DENSE_SHAPES.map((s) => [describeShape(s), s] as const))(

@@ -17,7 +17,7 @@ import type { Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { type ParameterLayout, pack, packIndices } from '../../src/kernels/packing.js';
 import { channelSum } from '../../src/kernels/reduce/channel_sum.js';
 import { channelSumReference } from '../../src/kernels/reduce/reference.js';
-import { checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+import { card, checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
 import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
@@ -190,14 +190,6 @@ async function check(s: Conv2dShape, c: Storage, traits: DeviceTraits, u?: Units
   });
   return labels;
 }
-
-/** A hardware GPU as far as plans can tell. */
-const card = (traits: DeviceTraits): DeviceTraits => ({
-  ...traits,
-  kind: 'gpu',
-  subgroups: false,
-  subgroupSize: 0,
-});
 
 describe('gradients of conv2d', () => {
   const all = [...SHAPES, ...DEPTHWISE_SHAPES, ...GROUPED_SHAPES];

@@ -37,20 +37,14 @@ export function emulated<B>(call: KernelCall<B>): KernelCall<B> {
   const { m, n, k } = SHAPE;
   let { body } = call;
   body = replaced(body, /alias (Left|Right|Result) = .*\n/g, '');
-  body = body.replace(
-    /subgroupMatrixLoad<Left, row_major>\(&a_tile, (.*), (\d+u)\)/g,
+  // An operand's rows or its columns lie a stride apart.
+  body = replaced(
+    body,
+    /subgroupMatrixLoad<(?:Left|Right), row_major>\(&[ab]_tile, (.*), (\d+u)\)/g,
     'Operand($1, $2 * 4u, 1u)',
   );
-  body = body.replace(
-    /subgroupMatrixLoad<Left, col_major>\(&a_tile, (.*), (\d+u)\)/g,
-    'Operand($1, 1u, $2 * 4u)',
-  );
-  body = body.replace(
-    /subgroupMatrixLoad<Right, row_major>\(&b_tile, (.*), (\d+u)\)/g,
-    'Operand($1, $2 * 4u, 1u)',
-  );
-  body = body.replace(
-    /subgroupMatrixLoad<Right, col_major>\(&b_tile, (.*), (\d+u)\)/g,
+  body = body.replaceAll(
+    /subgroupMatrixLoad<(?:Left|Right), col_major>\(&[ab]_tile, (.*), (\d+u)\)/g,
     'Operand($1, 1u, $2 * 4u)',
   );
   body = replaced(body, 'subgroupMatrixMultiplyAccumulate(', 'multiply_add(');

@@ -12,13 +12,15 @@ import type { GradInputCall } from './grad_types.js';
 import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
 
+const nextTap = (p: 'a' | 'b') =>
+  `${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; }`;
+
 /** Goes on by one quad in the depth: output channels first, then the taps of the class. */
-const next = (p: 'a' | 'b') =>
-  `${p}ko++; if (${p}ko == params.out_q) { ${p}ko = 0u; ${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; } }`;
+const next = (p: 'a' | 'b') => `${p}ko++; if (${p}ko == params.out_q) { ${p}ko = 0u; ${nextTap(p)} }`;
 
 /** The same by several quads. */
 const skip = (p: 'a' | 'b', by: string) =>
-  `${p}ko += ${by}; while (${p}ko >= params.out_q) { ${p}ko -= params.out_q; ${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; } }`;
+  `${p}ko += ${by}; while (${p}ko >= params.out_q) { ${p}ko -= params.out_q; ${nextTap(p)} }`;
 
 export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile = PLAIN): KernelCall<B>[] {
   const s = call.shape;

@@ -12,9 +12,9 @@ import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
 import type { Conv2dCall } from './types.js';
 
+const NEXT_TAP = 'kx++; if (kx == params.kernel_w) { kx = 0u; ky++; }';
 /** Takes channels past the last over into the next taps. */
-const CARRY =
-  'while (c >= params.in_q) { c -= params.in_q; kx++; if (kx == params.kernel_w) { kx = 0u; ky++; } }';
+const CARRY = `while (c >= params.in_q) { c -= params.in_q; ${NEXT_TAP} }`;
 
 export function conv2dTiled<B>(call: Conv2dCall<B>, tile: Tile = PLAIN): KernelCall<B>[] {
   const s = call.shape;
@@ -54,7 +54,7 @@ ${lines(
         if (ky < params.kernel_h && iy < params.in_h && ix < params.in_w) {
           a${j} = quad_x(((n${i} * params.in_h + iy) * params.in_w + ix) * params.in_q + c);
         }
-        ${at.rows > 1 ? '' : 'c++; if (c == params.in_q) { c = 0u; kx++; if (kx == params.kernel_w) { kx = 0u; ky++; } }'}
+        ${at.rows > 1 ? '' : `c++; if (c == params.in_q) { c = 0u; ${NEXT_TAP} }`}
       }`;
     })}
       ${at.rows > 1 ? `c += ${tile.depth / 4}u; ${CARRY}` : ''}
