@@ -4,8 +4,8 @@
 // One JSON line a net and batch: a whole training step (forward, cross-entropy over 100 classes, backward, SGD with momentum)
 // in milliseconds, pictures/s, GFLOP/s and memory, beside the device's rate of multiply-adds in the same run; then,
 // where the adapter has timestamp queries, one line with the shares of forward convolutions, input gradients, weight
-// gradients, batch norm, optimiser and the rest; with --kernels also one line a kind of kernel. A batch that would take
-// more than --memory GB is left out and said so.
+// gradients, depthwise gradients that are made together with a norm's sums, batch norm, optimiser and the rest; with
+// --kernels also one line a kind of kernel. A batch that would take more than --memory GB is left out and said so.
 //
 // Random weights and pictures: they cost what trained ones do. `cpu_ms` is the processor time of this process for a
 // step, driver included: on a software adapter it tells the work apart from how busy the machine is with other things.
@@ -42,6 +42,7 @@ function shareOf(label: string): string {
   if (label.startsWith('conv2d.forward')) return 'forward';
   if (label.startsWith('conv2d.grad_input')) return 'input_gradient';
   if (label.startsWith('conv2d.grad_weight') || label.startsWith('reduce')) return 'weight_gradient';
+  if (label.startsWith('conv2d.gradients')) return 'depthwise_gradients';
   if (label.startsWith('batchNorm')) return 'batch_norm';
   return label.startsWith('optimizer') ? 'optimizer' : 'other';
 }

@@ -11,7 +11,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 /** @typedef {{ use: string, imports: string, kilobytes: number, without?: string[] }} Use */
 /** Budgets in kB (1,000 bytes) after gzip: a little above what is there. @type {Use[]} */
 const uses = [
-  { use: 'everything', imports: '*', kilobytes: 100 },
+  { use: 'everything', imports: '*', kilobytes: 104 },
   {
     use: 'recognise faces',
     imports: '{ openGpu, fetchWeights, FaceRecognizer, Facebank, drawFaces }',

@@ -1,12 +1,19 @@
+import type { DeviceTraits } from '../gpu/traits.js';
+import { takesNormDepthwise } from '../kernels/conv2d/norm_depthwise.js';
 import { Graph, type Node, type Tensor } from './graph.js';
+import { convolutionShape } from './lowering.js';
 import { soleUsers } from './users.js';
 
 /**
  * Training: moves PReLU or ReLU and one residual addition into the pass that normalises, y = activation(x·scale +
  * shift) + residual, and so into batch norm's backward too: each op that disappears saves reading and writing a map
- * both ways. A PReLU before max pooling becomes part of it. Run before `gradient`.
+ * both ways. A PReLU before max pooling becomes part of it, and norm and PReLU part of a depthwise layer that alone uses
+ * them, where the device has kernels for that. Run before `gradient`.
  */
-export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number, Tensor> } {
+export function fuseTraining(
+  source: Graph,
+  traits: DeviceTraits,
+): { graph: Graph; mapped: Map<number, Tensor> } {
   const soleUser = soleUsers(source);
   const graph = new Graph(source.name, source);
   const mapped = new Map<number, Tensor>();
@@ -47,6 +54,19 @@ export function fuseTraining(source: Graph): { graph: Graph; mapped: Map<number,
       if (next.op === 'prelu') inputs.push(copy(source.node(next.inputs[1])));
       absorb(next);
       next = soleUser(last.id);
+    }
+    const w = next?.op === 'conv2d' && activation === 'prelu' ? source.node(next.inputs[1]) : undefined;
+    if (
+      next &&
+      w &&
+      !next.attributes.hasBias &&
+      takesNormDepthwise(convolutionShape(node.shape, w.shape, next.shape, next.attributes), traits)
+    ) {
+      inputs.push(copy(w));
+      absorb(next);
+      const attributes = { ...next.attributes, fixed: node.attributes.fixed };
+      mapped.set(last.id, graph.add('batchNormConv2d', inputs, attributes, next.name));
+      continue;
     }
     if (next?.op === 'add') {
       // The other operand must exist by now: this node stands before where the sum stood.

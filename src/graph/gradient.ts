@@ -81,6 +81,16 @@ const RULES: Partial<Record<OpName, (node: Node, r: Rule) => Gradients>> = {
     return out;
   },
 
+  // x, statistics, weight, bias, slope, the convolution's weight.
+  batchNormConv2d: (node, r) => {
+    const [x, statistics, , , slope, w] = r.inputs;
+    const dx = r.back('batchNormConv2dBackward', [x, r.dy, statistics, slope, w], node.attributes);
+    const { layout } = r.g.node(w).attributes;
+    const part = (input: number, index: number, shape = r.inputs[input].shape) =>
+      r.needs(input) ? r.g.part(dx, index, shape) : undefined;
+    return [dx, undefined, part(2, 0), part(3, 1), part(4, 2), part(5, 3, [packedLength(w.shape, layout!)])];
+  },
+
   prelu: (_, r) => {
     const dx = r.back('preluBackward', [r.inputs[0], r.dy, r.inputs[1]]);
     return [dx, r.needs(1) ? r.g.part(dx, 0, r.inputs[1].shape) : undefined];

@@ -1,4 +1,5 @@
 import type { KernelCall } from '../gpu/kernel_call.js';
+import type { DeviceTraits } from '../gpu/traits.js';
 import { conv2dForward } from '../kernels/conv2d/forward.js';
 import { planConv2d } from '../kernels/conv2d/plan.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../kernels/conv2d/types.js';
@@ -11,14 +12,17 @@ import type { Node } from './graph.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 import { convolved } from './shapes.js';
 
+/** A depthwise layer's plan as a training step takes it: higher strips on a software adapter, for longer compilation. */
+export const trainingStrip = (plan: Conv2dPlan, traits: DeviceTraits): Conv2dPlan =>
+  traits.kind === 'cpu' ? { ...plan, tile: { ...plan.tile, rows: 4 } } : plan;
+
 /** A step that runs for hours takes the tile that is fastest once compiled; the planner's choice counts compiling in. */
 function planFor<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): Conv2dPlan {
   const { fixedWeights } = ctx;
   // Features and logits of a training step stay f32.
   const precision = node.op === 'dense' && !fixedWeights ? 'f32' : ctx.precision;
   const plan = planConv2d(shape, ctx.traits, { precision, fixedWeights, pool: node.attributes.pool });
-  if (!fixedWeights && plan.tile.columns && ctx.traits.kind === 'cpu')
-    return { ...plan, tile: { ...plan.tile, columns: 4 } };
+  if (!fixedWeights && plan.tile.columns) return trainingStrip(plan, ctx.traits);
   const pixels = shape.batch * shape.outHeight * shape.outWidth;
   if (fixedWeights || plan.variant !== 'subgroup' || plan.tile.width !== 4) return plan;
   return pixels < 64 * plan.tile.lanes ? plan : { ...plan, tile: { ...plan.tile, blocks: 4 } };

@@ -1,8 +1,12 @@
 import { batchNormBackward } from '../kernels/batchnorm/backward.js';
 import { batchNormApply, batchNormStatistics, runningStatistics } from '../kernels/batchnorm/forward.js';
+import { type DepthwiseStrip, stripStatistics } from '../kernels/conv2d/depthwise.js';
+import { conv2dForward } from '../kernels/conv2d/forward.js';
 import { conv2dGradInput } from '../kernels/conv2d/grad_input.js';
 import { conv2dGradWeight } from '../kernels/conv2d/grad_weight.js';
-import { pointwise, takesPointwise } from '../kernels/conv2d/pointwise.js';
+import { normDepthwiseBackward } from '../kernels/conv2d/norm_depthwise.js';
+import { planConv2d } from '../kernels/conv2d/plan.js';
+import { pointwise, pointwiseStatistics, takesPointwise } from '../kernels/conv2d/pointwise.js';
 import { dropout } from '../kernels/dropout/dropout.js';
 import { activationBackward } from '../kernels/elementwise/backward.js';
 import { scale } from '../kernels/elementwise/forward.js';
@@ -13,12 +17,13 @@ import { lossGradient } from '../kernels/loss/loss_gradient.js';
 import { smoothL1, smoothL1Backward } from '../kernels/loss/smooth_l1.js';
 import { type MtcnnLossCall, mtcnnLoss, mtcnnLossBackward } from '../kernels/mtcnn_loss/loss.js';
 import { WORD } from '../kernels/optimizer/step_words.js';
+import { packedLength } from '../kernels/packing.js';
 import { avgPoolBackward, globalAvgPoolBackward } from '../kernels/pool/backward.js';
 import { maxPoolBackward, maxPoolTraining, placesShape } from '../kernels/pool/max_training.js';
 import { channelSum } from '../kernels/reduce/channel_sum.js';
 import { softmaxBackward } from '../kernels/softmax/backward.js';
 import type { Node } from './graph.js';
-import { LOWERINGS } from './lower.js';
+import { LOWERINGS, trainingStrip } from './lower.js';
 import { LOSS_LOWERINGS } from './lower_losses.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 
@@ -66,6 +71,10 @@ const forward =
     const { activation = 'none', hasBias } = n.attributes;
     if (halves || activation !== 'none' || !takesPointwise(s, s.outChannels, c.traits)) return own(n, c);
     const rows = s.batch * s.outHeight * s.outWidth;
+    const statistics = c.isNormed(n.id)
+      ? pointwiseStatistics(rows, s.outChannels, c.traits, c.temporary)
+      : undefined;
+    if (statistics) c.statistics.set(n.id, statistics);
     return pointwise(
       {
         label: 'conv2d.forward',
@@ -74,6 +83,7 @@ const forward =
         turned: false,
         bias: hasBias ? c.parameter(n.inputs[2], 'f32') : undefined,
         y: { ...c.operand(n.id), shape: [rows, s.outChannels] },
+        statistics,
       },
       c.traits,
     );
@@ -105,6 +115,7 @@ export const TRAINING_LOWERINGS = {
     return batchNormStatistics(
       {
         x: c.operand(x),
+        known: c.statistics.get(x),
         weight: c.parameter(weight, 'f32'),
         bias: c.parameter(bias, 'f32'),
         eps: n.attributes.eps!,
@@ -146,6 +157,53 @@ export const TRAINING_LOWERINGS = {
         dWeight: c.part(n.id, 0, channels),
         dBias: c.part(n.id, 1, channels),
         dSlope: prelu ? c.part(n.id, 2, channels) : undefined,
+        temporary: c.temporary,
+      },
+      c.traits,
+    );
+  },
+  batchNormConv2d: (n, c) => {
+    const [x, w] = [n.inputs[0], n.inputs[5]];
+    const shape = convolutionShape(c.node(x).shape, c.node(w).shape, n.shape, n.attributes);
+    const norm = { statistics: c.operand(n.inputs[1]).ref, slope: c.parameter(n.inputs[4], 'f32') };
+    const plan = trainingStrip(planConv2d(shape, c.traits), c.traits);
+    const statistics = c.isNormed(n.id)
+      ? stripStatistics(shape, plan.tile as unknown as DepthwiseStrip, c.temporary)
+      : undefined;
+    if (statistics) c.statistics.set(n.id, statistics);
+    return conv2dForward(
+      {
+        shape,
+        x: c.operand(x),
+        weight: c.parameter(w, 'f32'),
+        activation: 'none',
+        norm,
+        y: c.operand(n.id),
+        statistics,
+      },
+      plan,
+      c.traits,
+    );
+  },
+  batchNormConv2dBackward: (n, c) => {
+    const [x, dy, statistics] = n.inputs.slice(0, 3).map((id) => c.operand(id));
+    const [slope, weight] = n.inputs.slice(3).map((id) => c.parameter(id, 'f32'));
+    const w = c.node(n.inputs[4]).shape;
+    const channels = [n.shape[3]];
+    return normDepthwiseBackward(
+      {
+        shape: convolutionShape(x.shape, w, dy.shape, n.attributes),
+        x,
+        dy,
+        statistics,
+        slope,
+        weight,
+        fixed: n.attributes.fixed ?? false,
+        dx: c.operand(n.id),
+        dNormWeight: c.part(n.id, 0, channels),
+        dNormBias: c.part(n.id, 1, channels),
+        dSlope: c.part(n.id, 2, channels),
+        dWeight: c.part(n.id, 3, [packedLength(w, 'depthwise')]),
         temporary: c.temporary,
       },
       c.traits,

@@ -1,5 +1,6 @@
 import type { FloatType, KernelCall } from '../gpu/kernel_call.js';
 import type { DeviceTraits } from '../gpu/traits.js';
+import type { PartialStatistics } from '../kernels/batchnorm/partial.js';
 import type { Conv2dShape } from '../kernels/conv2d/types.js';
 import type { Packing } from '../kernels/packing.js';
 import type { Operand } from '../kernels/tensor.js';
@@ -22,6 +23,10 @@ export interface LowerContext<R> {
   indices(id: number): R;
   /** A further output of a node: where the graph wants it, else scratch memory. */
   part(id: number, index: number, shape: readonly number[]): Operand<R>;
+  /** Whether batch norm takes statistics of a node's values. */
+  isNormed(id: number): boolean;
+  /** Statistics that a node's kernel has left in passing. */
+  readonly statistics: Map<number, PartialStatistics<R>>;
   /** The words of the training step (step_words.ts). */
   step(): R;
 }

@@ -67,6 +67,7 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
   };
   const parts = new Map<string, number>();
   for (const n of graph.nodes) if (n.op === 'part') parts.set(`${n.inputs[0]}.${n.attributes.index}`, n.id);
+  const normed = new Set(graph.nodes.filter((n) => n.op === 'batchNormStatistics').map((n) => n.inputs[0]));
   const context: LowerContext<Slot> = {
     traits: o.traits,
     precision: o.precision,
@@ -80,6 +81,8 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
       const node = parts.get(`${id}.${index}`);
       return node === undefined ? context.temporary(shape, 'f32') : context.operand(node);
     },
+    isNormed: (id) => normed.has(id),
+    statistics: new Map(),
     step: () => o.step ?? onlyTraining('an op that needs the words of a step'),
   };
   const calls: KernelCall<Slot>[] = [];

@@ -78,7 +78,7 @@ export function lowerTraining(
     throw new WfrError(
       `${source.name} has no output ${lossName} to minimise; it has ${[...source.outputs.keys()].join(', ')}.`,
     );
-  const { graph } = fuseTraining(source);
+  const { graph } = fuseTraining(source, traits);
   const forwardCount = graph.nodes.length;
   const { placed, copies } = placeGradients(graph, lossName, layout, options.recompute ?? false);
   const precision = options.precision ?? 'f32';
@@ -266,6 +266,7 @@ const MAP_OPS = new Set<OpName>([
   'dense',
   'batchNormStatistics',
   'batchNormApply',
+  'batchNormConv2d',
   'prelu',
   'relu',
   'add',

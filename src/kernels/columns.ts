@@ -1,8 +1,8 @@
 /**
  * The shape of kernels that do the same to every row of a [rows, C] matrix with values a channel: an invocation
- * takes one quad of channels and walks down a chunk of rows. What belongs to the channel (scale, slope, sums) stays
- * in registers, and neither the row nor the channel costs a division an element, which on a software adapter
- * would cost more than the load.
+ * takes a quad of channels, on software adapters up to four, and walks down a chunk of rows. What belongs to the channel
+ * (scale, slope, sums) stays in registers, and neither the row nor the channel costs a division an element, which on a
+ * software adapter would cost more than the load.
  *
  * Sums over rows are two kernels, both in a fixed order, so that a run repeats bit for bit: `columns` leaves one partial
  * result a chunk, `finishColumns` adds the chunks of a channel.
@@ -18,14 +18,16 @@ export interface Walk {
   chunks: number;
   uniforms: Record<string, Uniform>;
   workgroups: [number, number, number];
-  /** WGSL from the entry point on: defines q (quad of channels), chunk, its `first` row and `length`. */
+  /** WGSL from the entry point on: defines chunk, its `first` row and `length`. */
   open: string;
+  /** WGSL once for each quad of channels of an invocation, `q{k}`: to load, declare or store what belongs to it. */
+  channels(text: (k: number) => string): string;
   /**
-   * WGSL that runs `body` for every row of the chunk; it reads and writes element `at`.
+   * WGSL that runs for every row of the chunk and quad `k`; it reads and writes element `at`.
    * @param unroll rows a turn of the loop: four halve the time of a body that only loads and adds; one that stores
    *   gets slower.
    */
-  each(body: string, unroll?: number): string;
+  each(text: (k: number) => string, unroll?: number): string;
 }
 
 /** Software drivers give a loop up after 65 535 turns. */
@@ -37,33 +39,41 @@ export function columns(shape: readonly number[], traits: DeviceTraits, few = fa
   const width = quads(channelsOf(shape));
   const cpu = traits.kind === 'cpu';
   const size = cpu ? 8 : 64;
+  // Processors fetch ahead along memory: of a row of kilobytes a walk of eight lanes by one quad touches too little.
+  const wide = cpu ? ([4, 2].find((n) => width % (size * n) === 0) ?? 1) : 1;
+  const across = width / wide;
   // A card hides the latency of its memory behind a hundred thousand invocations and more.
   const invocations = cpu ? (few ? 256 : 1024) : 131072;
-  const wanted = Math.min(ceilDiv(invocations, width), ceilDiv(rows, cpu || few ? 16 : 4));
+  const wanted = Math.min(ceilDiv(invocations, across), ceilDiv(rows, cpu || few ? 16 : 4));
   const perChunk = Math.min(MOST_ROWS, ceilDiv(rows, Math.max(1, wanted)));
   const chunks = ceilDiv(rows, perChunk);
+  const blocks = Array.from({ length: wide }, (_, k) => k);
   return {
     rows,
     quads: width,
     chunks,
     uniforms: {
-      count: u32(chunks * width),
+      count: u32(chunks * across),
       rows: u32(rows),
       quads: u32(width),
       per_chunk: u32(perChunk),
     },
-    workgroups: grid(chunks * width, size),
+    workgroups: grid(chunks * across, size),
     open: `
 @compute @workgroup_size(${size})
 fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
   let i = gid.x + gid.y * groups.x * ${size}u;
   if (i >= params.count) { return; }
-  let chunk = i / params.quads;
-  let q = i - chunk * params.quads;
+  let across = params.quads / ${wide}u;
+  let chunk = i / across;
+  let place = i - chunk * across;
+  let q = ${wide === 1 ? 'place' : `place / ${size}u * ${size * wide}u + place % ${size}u`};
   let first = chunk * params.per_chunk;
-  let length = min(params.per_chunk, params.rows - first);`,
-    each: (body, unroll = 1) => {
-      const turn = `{ let at = row; ${body} } row += params.quads;`;
+  let length = min(params.per_chunk, params.rows - first);
+${blocks.map((k) => `  let q${k} = q + ${k * size}u;`).join('\n')}`,
+    channels: (text) => blocks.map(text).join('\n'),
+    each: (text, unroll = 1) => {
+      const turn = `${blocks.map((k) => `{ let at = row + ${k * size}u; ${text(k)} }`).join('\n')} row += params.quads;`;
       const rest = `for (; r < length; r++) { ${turn} }`;
       return `
   var row = first * params.quads + q;
@@ -75,7 +85,11 @@ fn main(@builtin(global_invocation_id) gid: vec3<u32>, @builtin(num_workgroups) 
 }
 
 /** The second kernel of a sum, one workgroup or one invocation a quad of channels. */
-export function finishColumns(walk: Walk, channels: number, traits: DeviceTraits) {
+export function finishColumns(
+  walk: Pick<Walk, 'rows' | 'quads' | 'chunks'>,
+  channels: number,
+  traits: DeviceTraits,
+) {
   // One lane suffices where there is little to add.
   const lanes =
     traits.kind === 'cpu' || walk.chunks < 16 ? 1 : Math.min(128, 2 ** Math.floor(Math.log2(walk.chunks)));
@@ -85,7 +99,6 @@ export function finishColumns(walk: Walk, channels: number, traits: DeviceTraits
       count: u32(walk.quads),
       chunks: u32(walk.chunks),
       rows: u32(walk.rows),
-      per_chunk: walk.uniforms.per_chunk,
       channels: u32(channels),
     } as Record<string, Uniform>,
     workgroups: several ? grid(walk.quads, 1) : grid(walk.quads, 8),

@@ -147,6 +147,8 @@ const SHAPES = [
   [2, 5, 13, 10],
   [2, 13, 13, 28],
   [3, 9, 9, 64],
+  // Several quads an invocation, and several of those a row.
+  [2, 5, 3, 256],
   [5, 3],
   [4, 130],
   [900, 5],

@@ -10,15 +10,28 @@
  * The squares are taken about the first value of each chunk and chunks are joined by the formula of Chan,
  * Golub & LeVeque (1979), so that a mean far from zero costs no precision.
  */
-import { f32, type KernelCall } from '../../gpu/kernel_call.js';
+import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { columns, finishColumns } from '../columns.js';
-import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, write } from '../tensor.js';
+import {
+  bytesPerQuad,
+  channelsOf,
+  DIVIDE,
+  type Operand,
+  quads,
+  quadsOf,
+  read,
+  rowsOf,
+  write,
+} from '../tensor.js';
+import { beginChunk, endChunk, intoChunk, type PartialStatistics } from './partial.js';
 
 export type ColumnActivation = 'none' | 'relu' | 'prelu';
 
 export interface BatchNormStatistics<B> {
   x: Operand<B>;
+  /** Left by the kernel that wrote x; x is read where it is missing. */
+  known?: PartialStatistics<B>;
   /** [Cp]. */
   weight: B;
   bias: B;
@@ -34,54 +47,77 @@ export interface BatchNormStatistics<B> {
 const vector = <B>(name: string, ref: B, write = false) => ({ name, ref, element: 'vec4<f32>', write });
 
 export function batchNormStatistics<B>(c: BatchNormStatistics<B>, traits: DeviceTraits): KernelCall<B>[] {
-  const channels = channelsOf(c.x.shape);
+  if (c.known) return [joinStatistics(c, c.known, traits)];
+  const { call, known } = chunkStatistics(c, traits);
+  return [call, joinStatistics(c, known, traits)];
+}
+
+function chunkStatistics<B>(c: BatchNormStatistics<B>, traits: DeviceTraits) {
   const walk = columns(c.x.shape, traits, true);
-  const end = finishColumns(walk, channels, traits);
-  const partial = c.temporary([walk.chunks * 2, channels], 'f32');
+  const partial = c.temporary([walk.chunks * 2, channelsOf(c.x.shape)], 'f32');
   const count = quadsOf(c.x.shape);
-  return [
-    {
-      label: 'batchNorm.statistics',
-      uniforms: walk.uniforms,
-      buffers: [read('x', c.x), vector('partial', partial.ref, true)],
-      body: `${walk.open}
-  let shift = load_x(first * params.quads + q);
-  var sum = vec4<f32>(0.0);
-  var squares = vec4<f32>(0.0);
-${walk.each('let d = load_x(at) - shift; sum += d; squares = fma(d, d, squares);', 4)}
-  let mean = sum / f32(length);
-  partial[chunk * 2u * params.quads + q] = shift + mean;
-  partial[(chunk * 2u + 1u) * params.quads + q] = max(squares - sum * mean, vec4<f32>(0.0));
+  const call: KernelCall<B> = {
+    label: 'batchNorm.statistics',
+    uniforms: walk.uniforms,
+    buffers: [read('x', c.x), vector('partial', partial.ref, true)],
+    body: `${walk.open}
+${walk.channels((k) => beginChunk(`load_x(first * params.quads + q${k})`, k))}
+${walk.each((k) => intoChunk('load_x(at)', k), 4)}
+${walk.channels((k) => endChunk(`chunk * 2u * params.quads + q${k}`, 'params.quads', 'f32(length)', k))}
 }`,
-      workgroups: walk.workgroups,
-      flops: count * 4 * 4,
-      bytes: count * bytesPerQuad(c.x.dtype),
+    workgroups: walk.workgroups,
+    flops: count * 4 * 4,
+    bytes: count * bytesPerQuad(c.x.dtype),
+  };
+  const chunks = { strips: walk.chunks, most: walk.uniforms.per_chunk.value, total: walk.rows, times: 1 };
+  return { call, known: { partial, chunks } };
+}
+
+function joinStatistics<B>(
+  c: BatchNormStatistics<B>,
+  { partial, chunks }: PartialStatistics<B>,
+  traits: DeviceTraits,
+): KernelCall<B> {
+  const channels = channelsOf(c.x.shape);
+  const width = quads(channels);
+  const count = rowsOf(partial.shape) / 2;
+  const end = finishColumns({ chunks: count, quads: width, rows: rowsOf(c.x.shape) }, channels, traits);
+  return {
+    label: 'batchNorm.statistics.finish',
+    uniforms: {
+      ...end.uniforms,
+      eps: f32(c.eps),
+      strips: u32(chunks.strips),
+      per_strips: f32(1 / chunks.strips),
+      most: u32(chunks.most),
+      total: u32(chunks.total),
+      times: u32(chunks.times),
     },
-    {
-      label: 'batchNorm.statistics.finish',
-      uniforms: { ...end.uniforms, eps: f32(c.eps) },
-      buffers: [
-        vector('partial', partial.ref),
-        vector('weight', c.weight),
-        vector('bias', c.bias),
-        vector('statistics', c.statistics.ref, true),
-        vector('batch_mean', c.batchMean.ref, true),
-        vector('batch_variance', c.batchVariance.ref, true),
-      ],
-      body: `${end.open(
-        { mean: 'vec4<f32>', squares: 'vec4<f32>', seen: 'f32' },
-        `    let n = f32(min(params.per_chunk, params.rows - k * params.per_chunk));
+    buffers: [
+      vector('partial', partial.ref),
+      vector('weight', c.weight),
+      vector('bias', c.bias),
+      vector('statistics', c.statistics.ref, true),
+      vector('batch_mean', c.batchMean.ref, true),
+      vector('batch_variance', c.batchVariance.ref, true),
+    ],
+    body: `${DIVIDE}
+${end.open(
+  { mean: 'vec4<f32>', squares: 'vec4<f32>', seen: 'f32' },
+  `    let strip = k - divide(k, params.strips, params.per_strips) * params.strips;
+    let n = f32(params.times * min(params.most, params.total - strip * params.most));
     let delta = partial[k * 2u * params.count + q] - mean;
     let total = seen + n;
-    mean += delta * (n / total);
-    squares += partial[(k * 2u + 1u) * params.count + q] + delta * delta * (seen * n / total);
+    let share = n / total;
+    mean += delta * share;
+    squares += partial[(k * 2u + 1u) * params.count + q] + delta * delta * (seen * share);
     seen = total;`,
-        `let delta = other_mean - mean;
+  `let delta = other_mean - mean;
       let total = max(seen + other_seen, 1.0);
       mean += delta * (other_seen / total);
       squares += other_squares + delta * delta * (seen * other_seen / total);
       seen += other_seen;`,
-      )}
+)}
   let rows = f32(params.rows);
   let inverse = select(vec4<f32>(0.0), 1.0 / sqrt(squares / rows + params.eps), real(q));
   let scale = weight[q] * inverse;
@@ -92,11 +128,10 @@ ${walk.each('let d = load_x(at) - shift; sum += d; squares = fma(d, d, squares);
   batch_mean[q] = mean;
   batch_variance[q] = squares / (rows - 1.0);
 }`,
-      workgroups: end.workgroups,
-      flops: walk.chunks * walk.quads * 4 * 8,
-      bytes: walk.chunks * walk.quads * 32,
-    },
-  ];
+    workgroups: end.workgroups,
+    flops: count * width * 4 * 8,
+    bytes: count * width * 32,
+  };
 }
 
 /** The rows of `statistics` from running averages: batch norm that is frozen or evaluated. */
@@ -168,12 +203,17 @@ export function batchNormApply<B>(c: BatchNormApply<B>, traits: DeviceTraits): K
         write('y', c.y),
       ],
       body: `${walk.open}
-  let scale = statistics[q];
-  let shift = statistics[params.quads + q];
-  ${c.slope !== undefined ? 'let alpha = slope[q];' : ''}
-${walk.each(`
-    let z = fma(load_x(at), scale, shift);
-    store_y(at, ${value}${c.residual ? ' + load_residual(at)' : ''});`)}
+${walk.channels(
+  (k) => `  let scale${k} = statistics[q${k}];
+  let shift${k} = statistics[params.quads + q${k}];
+  ${c.slope !== undefined ? `let alpha${k} = slope[q${k}];` : ''}`,
+)}
+${walk.each(
+  (k) => `
+    let z = fma(load_x(at), scale${k}, shift${k});
+    ${c.slope !== undefined ? `let alpha = alpha${k};` : ''}
+    store_y(at, ${value}${c.residual ? ' + load_residual(at)' : ''});`,
+)}
 }`,
       workgroups: walk.workgroups,
       flops: count * 4 * (c.activation === 'prelu' ? 6 : 2),

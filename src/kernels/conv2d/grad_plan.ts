@@ -5,7 +5,7 @@ import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
 import { matrixTile } from './matrix.js';
-import { hasFixedSubgroups, isDepthwise, lanesOf } from './plan.js';
+import { hasFixedSubgroups, isDepthwise, isStrip, lanesOf } from './plan.js';
 import { takesPointwise } from './pointwise.js';
 import type { SubgroupTile } from './subgroup.js';
 import type { Conv2dShape } from './types.js';
@@ -34,9 +34,6 @@ export type GradWeightPlan = SplitPlan &
     | { variant: 'matrix'; tile: Tile }
     | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' }
   );
-
-const isStrip = (s: Conv2dShape) =>
-  s.kernelHeight === 3 && s.kernelWidth === 3 && s.dilation === 1 && s.stride <= 2 && s.padding <= 2;
 
 /**
  * Picks the variant and tile of the input gradient. A dense layer comes as the 1×1 convolution it is.

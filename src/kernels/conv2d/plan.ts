@@ -35,6 +35,9 @@ const WINOGRAD_CHUNK = 2 ** 23;
 
 export const isDepthwise = (s: Conv2dShape): boolean =>
   s.groups > 1 && s.groups === s.inChannels && s.groups === s.outChannels;
+/** What the kernels that walk down strips of a depthwise layer take. */
+export const isStrip = (s: Conv2dShape): boolean =>
+  s.kernelHeight === 3 && s.kernelWidth === 3 && s.dilation === 1 && s.stride <= 2 && s.padding <= 2;
 /** A workgroup of one subgroup is known to be that: software adapters. */
 export const hasFixedSubgroups = (t: DeviceTraits): boolean =>
   t.kind === 'cpu' && t.subgroupSize >= 4 && t.subgroupSize <= 16;
@@ -103,7 +106,7 @@ function depthwiseTile(s: Conv2dShape, traits: DeviceTraits): Readonly<Record<st
     return { run: Math.min(4, s.outWidth) };
   // A processor needs a few hundred invocations, a card tens of thousands.
   const cpu = traits.kind === 'cpu';
-  return { columns: 2, rows: cpu ? s.outHeight : 4, size: lanesOf(traits), loop: cpu ? 1 : 0 };
+  return { rows: 2, columns: cpu ? s.outWidth : 4, size: lanesOf(traits), loop: cpu ? 1 : 0 };
 }
 
 /** Cycles of lavapipe, measured: a loaded number of eight lanes, a quad broadcast, a vector multiply-add. */

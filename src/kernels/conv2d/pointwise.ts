@@ -9,8 +9,10 @@
  */
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
+import { beginChunk, endChunk, intoChunk, type PartialStatistics } from '../batchnorm/partial.js';
 import { bytesPerQuad, ceilDiv, type Operand, quads, read, write } from '../tensor.js';
 import { isPointwise } from './geometry.js';
+import type { Temporary } from './grad_types.js';
 import { hasFixedSubgroups } from './plan.js';
 import { lines, multiplyAdd, range, sumsArray } from './subgroup.js';
 import type { Conv2dShape } from './types.js';
@@ -39,6 +41,21 @@ export interface PointwiseCall<B> {
   extra?: Operand<B>;
   /** [pixels, N]. */
   y: Operand<B>;
+  /** Batch norm's statistics of y, tile by tile, to be left in passing. */
+  statistics?: PartialStatistics<B>;
+}
+
+/** What `statistics` is to be. */
+export function pointwiseStatistics<B>(
+  pixels: number,
+  channels: number,
+  traits: DeviceTraits,
+  temporary: Temporary<B>,
+): PartialStatistics<B> {
+  const tile = traits.subgroupSize * BLOCKS;
+  const strips = ceilDiv(pixels, tile);
+  const partial = temporary([strips * 2, channels], 'f32');
+  return { partial, chunks: { strips, most: tile, total: pixels, times: 1 } };
 }
 
 /** Tiles a workgroup takes in turn at most, and workgroups that keep a few cores busy. */
@@ -59,6 +76,9 @@ export function pointwise<B>(c: PointwiseCall<B>, traits: DeviceTraits): KernelC
     ? `${lines(4, (i) => `      let r${i} = weight[(column * 4u + ${i}u) * params.depth + k];`)}
 ${lines(4, (j) => `      let w${j} = vec4<f32>(${range(4).map((i) => `r${i}[${j}]`)});`)}`
     : lines(4, (j) => `      let w${j} = weight[(k * 4u + ${j}u) * params.columns + column];`);
+  const known = c.statistics?.partial;
+  const bias = c.bias === undefined ? '' : ' + bias_here';
+  const added = `${bias}${c.extra ? ' + load_extra(to)' : ''}`;
   const body = `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -80,16 +100,20 @@ ${multiplyAdd(lanes, 4, BLOCKS, (b) => `      let x${b} = load_x(m${b} + k);`)}
       ${c.bias === undefined ? '' : 'let bias_here = bias[column];'}
 ${sumsArray(tile)}
       var to = first * params.columns + column;
+      ${known ? beginChunk(`s0${bias}`) : ''}
       for (var m = first; m < min(first + ${tile}u, params.pixels); m++) {
-        store_y(to, sums[m - first]${c.bias === undefined ? '' : ' + bias_here'}${c.extra ? ' + load_extra(to)' : ''});
+        let v = sums[m - first]${added};
+        store_y(to, v);
         to += params.columns;
+        ${known ? intoChunk('v') : ''}
       }
+      ${known ? endChunk('row * 2u * params.columns + column', 'params.columns', `f32(min(${tile}u, params.pixels - first))`) : ''}
     }
   }
 }`;
   return [
     {
-      label: `${c.label} 1×1 4×${BLOCKS}${c.extra ? ' add' : ''}`,
+      label: `${c.label} 1×1 4×${BLOCKS}${c.extra ? ' add' : ''}${known ? ' statistics' : ''}`,
       // Bounds come from uniforms, the same for all lanes of the one subgroup of a workgroup.
       directives: ['enable subgroups;', 'diagnostic(off, subgroup_uniformity);'],
       uniforms: {
@@ -106,6 +130,7 @@ ${sumsArray(tile)}
         ...(c.bias === undefined ? [] : [vector('bias', c.bias)]),
         ...(c.extra ? [read('extra', c.extra)] : []),
         write('y', c.y),
+        ...(known ? [{ ...vector('partial', known.ref), write: true }] : []),
       ],
       body,
       workgroups: [Math.min(workgroups, 65535), ceilDiv(workgroups, 65535), 1],

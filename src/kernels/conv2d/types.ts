@@ -1,4 +1,5 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
+import type { PartialStatistics } from '../batchnorm/partial.js';
 import type { FlattenedMap, Packing } from '../packing.js';
 import type { Operand } from '../tensor.js';
 
@@ -41,11 +42,15 @@ export interface Conv2dCall<B> {
   residual?: Operand<B>;
   /** x·scale + shift before the convolution, [Cp] f32 each; only where the plan is `winograd`. */
   inputAffine?: { scale: B; shift: B };
+  /** Batch norm with PReLU before a depthwise convolution (norm_depthwise.ts): rows of scale and shift, [Cp] slopes. */
+  norm?: { statistics: B; slope: B };
   /** Maxima of the activated outputs over windows, y being the pooled map; only where the plan is `pooled`. */
   pool?: ConvPool;
   /** Softmax over the outputs of a pixel, at most four; only where the plan is `narrow`. */
   softmax?: boolean;
   y: Operand<B>;
+  /** Batch norm's statistics of y, strip by strip, to be left in passing by a depthwise convolution without an epilogue. */
+  statistics?: PartialStatistics<B>;
   /** Scratch memory that lives for these calls only; `winograd` needs it. */
   temporary?: (shape: readonly number[], dtype: FloatType) => Operand<B>;
 }

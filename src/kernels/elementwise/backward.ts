@@ -40,14 +40,18 @@ export function activationBackward<B>(c: ActivationBackward<B>, traits: DeviceTr
       write('dx', c.dx),
     ],
     body: `${walk.open}
-  let alpha = ${prelu ? 'slope[q]' : 'vec4<f32>(0.0)'};
-  var sum = vec4<f32>(0.0);
-${walk.each(`
+${walk.channels(
+  (k) => `  let alpha${k} = ${prelu ? `slope[q${k}]` : 'vec4<f32>(0.0)'};
+  var sum${k} = vec4<f32>(0.0);`,
+)}
+${walk.each(
+  (k) => `
     let x = load_x(at);
     let dy = load_dy(at);
-    store_dx(at, select(alpha * dy, dy, x > vec4<f32>(0.0)));
-    ${prelu ? 'sum = fma(dy, min(x, vec4<f32>(0.0)), sum);' : ''}`)}
-  ${prelu ? 'partial[i] = sum;' : ''}
+    store_dx(at, select(alpha${k} * dy, dy, x > vec4<f32>(0.0)));
+    ${prelu ? `sum${k} = fma(dy, min(x, vec4<f32>(0.0)), sum${k});` : ''}`,
+)}
+  ${prelu ? walk.channels((k) => `partial[chunk * params.quads + q${k}] = sum${k};`) : ''}
 }`,
     workgroups: walk.workgroups,
     flops: count * 4 * (prelu ? 5 : 1),
