@@ -2,7 +2,7 @@
 // more: a file left over from a renamed module would otherwise be packed and published. Then bundles the neutral
 // entry into the one file that a page without a bundler loads.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -29,6 +29,16 @@ if (!existsSync(tsc)) {
 }
 const built = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
 if (built.status !== 0) process.exit(built.status ?? 1);
+
+// No minifier looks into a template: comments in the text of a kernel would be downloaded. Their lines stay, empty, so that
+// numbers of lines are those of the source.
+for (const entry of readdirSync(join(dist, 'kernels'), { recursive: true, withFileTypes: true })) {
+  if (!entry.isFile() || !entry.name.endsWith('.js')) continue;
+  const path = join(entry.parentPath ?? entry.path, entry.name);
+  const text = readFileSync(path, 'utf8');
+  const bare = text.replace(/^[ \t]*\/\/ .*$/gm, '');
+  if (bare !== text) writeFileSync(path, bare);
+}
 
 const { build } = await import('esbuild');
 await build({
