@@ -38,7 +38,7 @@ export async function compile(
 ): Promise<Executable> {
   gpu.check();
   const { graph, derived } =
-    options.fuse === false ? { graph: source, derived: undefined } : fuse(source, values);
+    options.fuse === false ? { graph: source, derived: undefined } : fuse(source, values, gpu.traits);
   const lowered = lowerWith(gpu, graph, store, derived, options.precision ?? 'f32');
   const { plan, offsets } = placeInArena(lowered.calls, gpu.device.limits.minStorageBufferOffsetAlignment);
   const arenas = options.arena ?? new Arena(gpu, `${graph.name}/arena`);
@@ -92,6 +92,11 @@ function lowerWith(
   const persistent = new Set(graph.outputs.values());
   for (const n of graph.nodes) if (n.op === 'input') persistent.add(n.id);
   const parameters = new Map<BufferRange, Slot>();
+  const slotOf = (range: BufferRange): Slot => {
+    const slot = parameters.get(range) ?? { bytes: range.size, range };
+    parameters.set(range, slot);
+    return slot;
+  };
   return lower(graph, {
     lowerings: LOWERINGS,
     traits: gpu.traits,
@@ -100,11 +105,15 @@ function lowerWith(
     dtypeOf: (id) => (persistent.has(id) ? 'f32' : precision),
     parameter: (id, packing) => {
       const { name, shape, attributes } = graph.node(id);
-      const range = store.get(name!, shape, attributes.layout!, packing, attributes.flatten, derived);
-      const slot = parameters.get(range) ?? { bytes: range.size, range };
-      parameters.set(range, slot);
-      return slot;
+      return slotOf(store.get(name!, shape, attributes.layout!, packing, attributes.flatten, derived));
     },
+    rows: (ids) =>
+      slotOf(
+        store.rows(
+          ids.map((id) => graph.node(id)),
+          derived,
+        ),
+      ),
   });
 }
 

@@ -1,10 +1,12 @@
+import type { DeviceTraits } from '../gpu/traits.js';
+import { takesPair } from '../kernels/conv2d/expand.js';
 import { takesSoftmax } from '../kernels/conv2d/narrow.js';
 import { isPooled } from '../kernels/conv2d/pooled.js';
 import type { Activation } from '../kernels/conv2d/types.js';
 import { Graph, type Node, type Tensor } from './graph.js';
 import { convolutionShape } from './lowering.js';
 import type { ParameterValue, ParameterValues } from './parameters.js';
-import type { OpAttributes } from './shapes.js';
+import { convolved, type OpAttributes } from './shapes.js';
 import { soleUsers } from './users.js';
 
 /**
@@ -12,10 +14,15 @@ import { soleUsers } from './users.js';
  * addition) makes it an affine map of the input of the 3×3 convolution after it, and moves bias, PReLU or ReLU and
  * one residual addition into the epilogue, y = activation(conv(x·s + t, w) + b) + residual, or a first layer's max
  * pooling, or the softmax of a few outputs. Saves one read and one write of the map for each op that disappears.
+ * With the device's traits also makes one node of a 1×1 layer and the depthwise filter after it, where a kernel does both.
  *
  * @returns the new graph and the folded weights, computed when first asked for.
  */
-export function fuse(source: Graph, values: ParameterValues): { graph: Graph; derived: ParameterValues } {
+export function fuse(
+  source: Graph,
+  values: ParameterValues,
+  traits?: DeviceTraits,
+): { graph: Graph; derived: ParameterValues } {
   const soleUser = soleUsers(source);
   const graph = new Graph(source.name, source);
   const mapped = new Map<number, Tensor>();
@@ -103,7 +110,11 @@ export function fuse(source: Graph, values: ParameterValues): { graph: Graph; de
       pool,
       softmax,
     };
-    mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
+    const before = graph.node(x);
+    if (traits && soleUser(node.inputs[0]) === node && isPair(graph, before, operands, attributes, traits)) {
+      const pair = [...before.inputs.map((id) => graph.node(id)), ...operands.slice(1)];
+      mapped.set(last.id, graph.add('expandDepthwise', pair, node.attributes, node.name));
+    } else mapped.set(last.id, graph.add(node.op, operands, attributes, node.name));
   }
   for (const [name, id] of source.outputs) graph.output(name, mapped.get(id)!);
   return { graph: dropUnused(graph), derived: lazy(derivations) };
@@ -160,6 +171,31 @@ function poolOf(source: Graph, conv: Node, next: Node): OpAttributes['pool'] {
   const { kernel, stride, padding, ceil } = next.attributes as Required<OpAttributes>;
   const shape = convolutionShape(x, w, conv.shape, conv.attributes);
   return padding === 0 && isPooled(shape, { kernel, stride }) ? { kernel, stride, ceil } : undefined;
+}
+
+/** Whether a layer about to be made and the one before it are, both with bias and PReLU and nothing else, a pair of expand.ts. */
+function isPair(
+  graph: Graph,
+  before: Node,
+  operands: readonly Tensor[],
+  attributes: OpAttributes,
+  traits: DeviceTraits,
+): boolean {
+  const isHalf = (a: OpAttributes, inputs: readonly unknown[]) =>
+    a.hasBias && a.activation === 'prelu' && inputs.length === 4;
+  if (!isHalf(before.attributes, before.inputs) || !isHalf(attributes, operands)) return false;
+  const shapeOf = (inputs: readonly Pick<Node, 'shape'>[], a: OpAttributes) => {
+    const [x, w] = inputs.map((t) => t.shape);
+    return convolutionShape(x, w, convolved(x, w, a), a);
+  };
+  return takesPair(
+    shapeOf(
+      before.inputs.map((id) => graph.node(id)),
+      before.attributes,
+    ),
+    shapeOf(operands, attributes),
+    traits,
+  );
 }
 
 /** Names of a batch norm's scale γ/σ and shift β − μ·γ/σ. */

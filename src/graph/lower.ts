@@ -9,6 +9,7 @@ import { l2Normalize } from '../kernels/l2norm/forward.js';
 import { avgPool, globalAvgPool, maxPool } from '../kernels/pool/forward.js';
 import { softmax } from '../kernels/softmax/forward.js';
 import type { Node } from './graph.js';
+import { expandDepthwise, withExpand } from './lower_expand.js';
 import { convolutionShape, denseShape, type LowerContext, type Lowering, window } from './lowering.js';
 import { convolved } from './shapes.js';
 
@@ -81,20 +82,24 @@ function convolution<R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): K
   return [...before, ...conv2dForward(call, plan, ctx.traits), ...after];
 }
 
+const layer = <R>(node: Node, shape: Conv2dShape, ctx: LowerContext<R>): KernelCall<R>[] =>
+  withExpand(node, shape, ctx) ?? convolution(node, shape, ctx);
+
 const conv2d: Lowering = (node, ctx) => {
   const [x, w] = node.inputs.map((id) => ctx.node(id).shape);
   const y = convolved(x, w, node.attributes);
-  return convolution(node, convolutionShape(x, w, y, node.attributes), ctx);
+  return layer(node, convolutionShape(x, w, y, node.attributes), ctx);
 };
 
 const dense: Lowering = (node, ctx) => {
   const [x, w] = node.inputs.map((id) => ctx.node(id).shape);
-  return convolution(node, denseShape(x, w), ctx);
+  return layer(node, denseShape(x, w), ctx);
 };
 
 /** The kernels of every op of a net that is run; those that only training needs are in lower_training.ts. */
 export const LOWERINGS = {
   conv2d,
+  expandDepthwise,
   dense,
   batchNorm: (n, c) => {
     const [weight, bias, mean, variance] = n.inputs.slice(1).map((id) => c.parameter(id, 'f32'));

@@ -14,9 +14,13 @@ export interface LowerContext<R> {
   readonly precision: FloatType;
   /** Weights never change (inference), so that a plan may store them transformed. */
   readonly fixedWeights: boolean;
+  /** The graph has `expandDepthwise`, whose pipeline does other layers as well. */
+  readonly expands: boolean;
   node(id: number): Node;
   operand(id: number): Operand<R>;
   parameter(id: number, packing: Packing): R;
+  /** Parameters in f32 one after the other, rows of one matrix. */
+  rows(ids: readonly number[]): R;
   /** Scratch memory that lives for this node's calls only. */
   temporary(shape: readonly number[], dtype: FloatType): Operand<R>;
   /** An input of u32 values. */

@@ -1,6 +1,13 @@
 import { WfrError } from '../gpu/errors.js';
 import type { BufferRange, Gpu } from '../gpu/gpu.js';
-import { type FlattenedMap, type Packing, type ParameterLayout, packParameter } from '../kernels/packing.js';
+import {
+  type FlattenedMap,
+  type Packing,
+  type ParameterLayout,
+  pack,
+  packParameter,
+} from '../kernels/packing.js';
+import type { Node } from './graph.js';
 
 /** A weight in PyTorch's layout. */
 export interface ParameterValue {
@@ -33,9 +40,29 @@ export class ParameterStore {
     flatten?: FlattenedMap,
     derived?: ParameterValues,
   ): BufferRange {
-    const key = `${name} ${packing}`;
-    const known = this.#buffers.get(key);
-    if (known) return known;
+    return this.#upload(`${name} ${packing}`, () =>
+      packParameter(this.#value(name, shape, derived), shape, layout, packing, flatten),
+    );
+  }
+
+  /**
+   * Vectors and depthwise filters of as many channels in f32, one after the other: rows of one matrix.
+   * @throws as `get` does.
+   */
+  rows(
+    parts: readonly Pick<Node, 'name' | 'shape' | 'attributes'>[],
+    derived?: ParameterValues,
+  ): BufferRange {
+    return this.#upload(parts.map((p) => p.name).join(' | '), () =>
+      Float32Array.from(
+        parts.flatMap(({ name, shape, attributes }) => [
+          ...pack(this.#value(name!, shape, derived), shape, attributes.layout!).data,
+        ]),
+      ),
+    );
+  }
+
+  #value(name: string, shape: readonly number[], derived?: ParameterValues): Float32Array {
     const value = derived?.get(name) ?? this.values.get(name);
     if (!value)
       throw new WfrError(`The weights have no ${name} [${shape}]: they belong to another net or variant.`);
@@ -44,8 +71,14 @@ export class ParameterStore {
         `Weight ${name} has shape [${value.shape}], the net needs [${shape}]: they belong to another net or variant.`,
       );
     }
-    const bytes = packParameter(value.data, shape, layout, packing, flatten);
-    const buffer = this.gpu.createStorage(bytes.byteLength, name, bytes);
+    return value.data;
+  }
+
+  #upload(key: string, make: () => Float32Array | Uint16Array): BufferRange {
+    const known = this.#buffers.get(key);
+    if (known) return known;
+    const bytes = make();
+    const buffer = this.gpu.createStorage(bytes.byteLength, key, bytes);
     const range: BufferRange = { buffer, offset: 0, size: buffer.size };
     this.#buffers.set(key, range);
     this.#ranges.add(range);

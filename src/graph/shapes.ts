@@ -178,6 +178,7 @@ const RULES = {
   parameter: given,
   part: given,
   conv2d,
+  expandDepthwise: ([x, , , , w], a) => convolved(x, w, a),
   dense,
   batchNorm: perChannel,
   prelu: perChannel,

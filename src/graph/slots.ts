@@ -29,6 +29,8 @@ export interface LowerOptions {
   fixedWeights?: boolean;
   dtypeOf(id: number): FloatType;
   parameter(id: number, packing: Packing): Slot;
+  /** Parameters one after the other: for graphs that are fused. */
+  rows?(ids: readonly number[]): Slot;
   /** Memory that a node's value must be written to. */
   place?(id: number): Slot | undefined;
   step?: Slot;
@@ -72,9 +74,11 @@ export function lower(graph: Graph, o: LowerOptions): Lowered {
     traits: o.traits,
     precision: o.precision,
     fixedWeights: o.fixedWeights ?? false,
+    expands: graph.nodes.some((n) => n.op === 'expandDepthwise'),
     node: (id) => graph.node(id),
     operand: (id) => ({ ref: slotOf(id), shape: graph.node(id).shape, dtype: o.dtypeOf(id) }),
     parameter: o.parameter,
+    rows: (ids) => o.rows!(ids),
     temporary: (shape, dtype) => ({ ref: { bytes: tensorBytes(shape, dtype) }, shape, dtype }),
     indices: slotOf,
     part: (id, index, shape) => {

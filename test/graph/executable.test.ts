@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Gpu, openGpu } from '../../src/gpu/gpu.js';
+import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { compile } from '../../src/graph/executable.js';
 import { fuse } from '../../src/graph/fuse.js';
 import { Graph, type Tensor } from '../../src/graph/graph.js';
 import { Model } from '../../src/graph/model.js';
 import { ParameterStore, type ParameterValue } from '../../src/graph/parameters.js';
-import { sharedGpu } from '../check_op.js';
+import { card, sharedGpu } from '../check_op.js';
 import { evaluate } from './evaluate.js';
 
 let gpu: Gpu;
@@ -187,6 +188,69 @@ describe('compile', () => {
       for (const name of ['two', 'three', 'five']) {
         expect(got[name].length).toBe(expected[name].length);
         expect(Math.max(...expected[name].map((v, i) => Math.abs(v - got[name][i])))).toBeLessThan(2e-6);
+      }
+      exe.destroy();
+      store.destroy();
+    }
+  });
+
+  it('agrees where depthwise filters follow 1×1 layers, on any device', async () => {
+    const g = new Graph('blocks');
+    const layer = (
+      name: string,
+      x: Tensor,
+      outputs: number,
+      groups = 1,
+      stride = 1,
+      act?: 'prelu' | 'relu',
+    ) => {
+      const [side, inputs] = groups > 1 ? [3, 1] : [1, x.shape[3]];
+      const layout = groups > 1 ? 'depthwise' : 'conv';
+      const weight = g.parameter(`${name}.weight`, [outputs, inputs, side, side], layout);
+      const y = norm(g, `${name}.bn`, g.conv2d(x, weight, { stride, padding: side >> 1, groups }));
+      if (act === 'relu') return g.relu(y);
+      return act ? g.prelu(y, g.parameter(`${name}.slope`, [outputs], 'vector')) : y;
+    };
+    const x = layer('alone', g.input('x', [2, 9, 7, 33]), 33, 33, 1, 'prelu');
+    const narrowed = layer('c', layer('b', layer('a', x, 40, 1, 1, 'prelu'), 40, 40, 2, 'prelu'), 35);
+    const filtered = layer('e', layer('d', narrowed, 36, 1, 1, 'prelu'), 36, 36);
+    const z = g.add2(layer('f', filtered, 35), narrowed);
+    // None of these is a pair: the map between is wanted, added to, or went through a ReLU.
+    const wanted = layer('h', z, 40, 1, 1, 'prelu');
+    g.output('wanted', wanted);
+    g.output('after', layer('i', wanted, 40, 40, 1, 'prelu'));
+    g.output('relu', layer('k', layer('j', z, 40, 1, 1, 'relu'), 40, 40, 1, 'prelu'));
+    g.output('added', g.add2(layer('m', layer('l', z, 35, 1, 1, 'prelu'), 35, 35), z));
+    const pooled = g.globalAvgPool(z);
+    g.output(
+      'dense',
+      g.dense(pooled, g.parameter('fc.weight', [33, 35], 'dense'), g.parameter('fc.bias', [33], 'vector')),
+    );
+    const values = fill(g);
+    const software = { ...gpu.traits, kind: 'cpu', subgroups: true, subgroupSize: 8 } as const;
+    /** By the names of their filters, folded. */
+    const pairs = (traits?: DeviceTraits) => {
+      const { graph } = fuse(g, values, traits);
+      const nodes = graph.nodes.filter((n) => n.op === 'expandDepthwise');
+      return nodes.map((n) => graph.node(n.inputs[4]).name!.split('.')[0]);
+    };
+    expect(pairs(software)).toEqual(['b', 'e']);
+    expect(pairs(card(gpu.traits))).toEqual([]);
+    expect(pairs()).toEqual([]);
+    const input = signal(2 * 9 * 7 * 33);
+    const expected = evaluate(g, { x: input }, values);
+    for (const [device, precision, share] of [
+      [gpu, 'f32', 2e-6],
+      [gpu, 'f16', 4e-3],
+      [await sharedGpu({ minimal: true }), 'f32', 2e-6],
+    ] as const) {
+      const store = new ParameterStore(device, values);
+      const exe = await compile(device, g, store, values, { precision });
+      const got = await exe.run({ x: input });
+      for (const name of Object.keys(expected)) {
+        const scale = Math.max(...expected[name].map(Math.abs));
+        const worst = Math.max(...expected[name].map((v, i) => Math.abs(v - got[name][i])));
+        expect(worst, `${name}, ${precision}`).toBeLessThan(share * scale);
       }
       exe.destroy();
       store.destroy();

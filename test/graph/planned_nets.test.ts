@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import type { FloatType } from '../../src/gpu/kernel_call.js';
 import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { fuse } from '../../src/graph/fuse.js';
+import type { Graph } from '../../src/graph/graph.js';
 import { LOWERINGS } from '../../src/graph/lower.js';
 import { lower, placeInArena } from '../../src/graph/slots.js';
 import { iresnet } from '../../src/nets/iresnet.js';
@@ -30,24 +32,42 @@ const NETS = {
   'onet 32': () => onet([32, 48, 48, 3]),
 };
 
+const calls = (graph: Graph, traits: DeviceTraits, precision: FloatType) => {
+  // Memory that exists already.
+  const weight = () => ({ bytes: 16, range: { buffer: {} as GPUBuffer, offset: 0, size: 16 } });
+  return lower(graph, {
+    lowerings: LOWERINGS,
+    traits,
+    precision,
+    fixedWeights: true,
+    dtypeOf: () => precision,
+    parameter: weight,
+    rows: weight,
+  }).calls;
+};
+
 describe('memory of the nets', () => {
   it.each(Object.entries(NETS))('%s: at most a tenth above what liveness demands', (_, build) => {
-    const { graph } = fuse(build(), { get: () => undefined });
     for (const traits of [PROCESSOR, CARD]) {
+      const { graph } = fuse(build(), { get: () => undefined }, traits);
       for (const precision of ['f32', 'f16'] as const) {
-        const { calls } = lower(graph, {
-          lowerings: LOWERINGS,
-          traits,
-          precision,
-          fixedWeights: true,
-          dtypeOf: () => precision,
-          // A weight: memory that exists already.
-          parameter: () => ({ bytes: 16, range: { buffer: {} as GPUBuffer, offset: 0, size: 16 } }),
-        });
-        const { plan } = placeInArena(calls, 256);
+        const { plan } = placeInArena(calls(graph, traits, precision), 256);
         expect(plan.lowerBound).toBeGreaterThan(0);
         expect(plan.bytes).toBeLessThanOrEqual(1.1 * plan.lowerBound);
       }
     }
+  });
+});
+
+describe('dispatches of MobileFaceNet', () => {
+  it.each([
+    ['a processor', PROCESSOR, 35, 3],
+    ['a card', CARD, 50, undefined],
+  ] as const)('%s', (_, traits, dispatches, pipelines) => {
+    const { graph } = fuse(NETS['mobilefacenet 1'](), { get: () => undefined }, traits);
+    const all = calls(graph, traits, 'f32');
+    expect(all).toHaveLength(dispatches);
+    // The first layer, the global filter, and one that does all others.
+    if (pipelines) expect(new Set(all.map((c) => c.body)).size).toBe(pipelines);
   });
 });

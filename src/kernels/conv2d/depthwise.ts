@@ -15,7 +15,7 @@ import { ceilDiv, DIVIDE, eachItem, grid, quads, read } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
 import type { Temporary } from './grad_types.js';
-import { lines, range } from './subgroup.js';
+import { lines, push, range } from './subgroup.js';
 import type { Conv2dCall, Conv2dShape } from './types.js';
 
 const weightOf = <B>(call: Conv2dCall<B>) => ({
@@ -33,8 +33,8 @@ const totals = <B>(call: Conv2dCall<B>) => {
   };
 };
 
-/** PReLU of what a norm gives. */
-const ACTIVATED = `
+/** PReLU. */
+export const ACTIVATED = `
 fn activated(z: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
   return fma(slope, min(z, vec4<f32>(0.0)), max(z, vec4<f32>(0.0)));
 }`;
@@ -63,15 +63,12 @@ export function stripStatistics<B>(
   return { partial, chunks: { strips, most: rows, total: s.outHeight, times: s.outWidth } };
 }
 
-/** 3×3, dilation 1, stride 1 or 2, both in one pipeline: which registers are in use differs, and which turn does what. */
-export function conv2dDepthwiseStrip<B>(
-  call: Conv2dCall<B>,
-  { rows, columns, size, loop }: DepthwiseStrip,
-): KernelCall<B>[] {
-  const s = call.shape;
-  const strips = ceilDiv(s.outHeight, rows);
-  const runs = ceilDiv(s.outWidth, columns);
-  const count = s.batch * strips * runs * quads(s.outChannels);
+/**
+ * What an invocation does with its strip, at either stride: which registers are in use differs, and which turn does what. The
+ * text around declares `quad`, the picture `n`, the strip's `ox`, `oy` and `columns`, the taps w0 … w8, and `finish` with its
+ * `vectors`; with a norm also `activated`, `scale`, `shift` and `alpha`, and for statistics `strip`.
+ */
+export function stripWalk(rows: number, norm = false, known = false): string {
   /** As many registers of a column as stride 2 needs; at stride 1 only the last ones are in use. */
   const inputs = 2 * rows + 1;
   const idle = rows - 1;
@@ -85,12 +82,65 @@ export function conv2dDepthwiseStrip<B>(
     range(3)
       .map((ky) => `w${3 * ky + kx} * x${r}${ky}`)
       .join(' + ');
+  return `${lines(inputs, (j) => `  var v${j} = vec4<f32>(0.0);`)}
+${lines(rows, (r) => `  var a${r} = vec4<f32>(0.0); var b${r} = vec4<f32>(0.0);`)}
+  let narrow = params.stride == 1u;
+  ${known ? beginChunk('vec4<f32>(0.0)') : ''}
+  // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
+  let iy = oy * params.stride - params.padding - select(0u, ${idle}u, narrow);
+${lines(inputs, (j) => `  let in${j} = iy + ${j}u < params.in_h;`)}
+  var to = ((n * params.out_h + oy) * params.out_w + ox) * params.out_q + quad;
+  let turns = (columns - 1u) * params.stride + 3u;
+  for (var turn = 0u; turn < turns; turn++) {
+    let ix = ox * params.stride + turn - params.padding;
+    let inside = ix < params.in_w;
+    let first = (n * params.in_h + iy) * params.in_w + ix;
+${lines(inputs, (j) => {
+  const x = `load_x(select(0u, first + ${j}u * params.in_w, in${j} && inside) * params.in_q + quad)`;
+  const value = norm ? `activated(fma(${x}, scale, shift), alpha)` : x;
+  return `    ${j < idle ? 'if (!narrow) ' : ''}{ v${j} = select(vec4<f32>(0.0), ${value}, in${j} && inside); }`;
+})}
+${lines(rows, (r) =>
+  range(3)
+    .map((ky) => `    let x${r}${ky} = ${input(r, ky)};`)
+    .join('\n'),
+)}
+    // At stride 1 every column of the input is the last of one output column, the middle one of the next and the first of
+    // the one after; at stride 2 even turns are last and first, odd ones the middle. b has seen the first, a two.
+    let even = narrow || (turn & 1u) == 0u;
+    let odd = narrow || (turn & 1u) == 1u;
+    if (even && turn >= 2u) {
+${known ? `      if (turn == 2u) { about = a0 + ${taps(2, 0)}; }` : ''}
+${lines(
+  rows,
+  (r) =>
+    `      if (oy + ${r}u < params.out_h) { let v = a${r} + ${taps(2, r)}; finish(v, vectors, to + ${r}u * params.out_w * params.out_q); ${known ? intoChunk('v') : ''} }`,
+)}
+      to += params.out_q;
+    }
+    if (odd) { ${range(rows)
+      .map((r) => `a${r} = b${r} + ${taps(1, r)};`)
+      .join(' ')} }
+    if (even) { ${range(rows)
+      .map((r) => `b${r} = ${taps(0, r)};`)
+      .join(' ')} }
+  }
+  ${known ? endChunk('strip * 2u * params.out_q + quad', 'params.out_q', `f32(columns * min(${rows}u, params.out_h - oy))`) : ''}`;
+}
+
+/** 3×3, dilation 1, stride 1 or 2, both in one pipeline. */
+export function conv2dDepthwiseStrip<B>(
+  call: Conv2dCall<B>,
+  { rows, columns, size, loop }: DepthwiseStrip,
+): KernelCall<B>[] {
+  const s = call.shape;
+  const strips = ceilDiv(s.outHeight, rows);
+  const runs = ceilDiv(s.outWidth, columns);
+  const count = s.batch * strips * runs * quads(s.outChannels);
   const weights = loop
     ? // The bound is a uniform, so that the driver keeps the loop; the weights move down past w0.
       `  for (var t = 0u; t < params.kernel_h * params.kernel_w; t++) {
-    ${range(8)
-      .map((t) => `w${t} = w${t + 1};`)
-      .join(' ')} w8 = weight[t * params.out_q + quad];
+    ${push('w', 9, 'weight[t * params.out_q + quad]')}
   }`
     : lines(9, (t) => `  w${t} = weight[${t}u * params.out_q + quad];`);
   const vector = (name: string, ref: B) => ({ name, ref, element: 'vec4<f32>', write: false });
@@ -137,50 +187,7 @@ ${
 }
 ${lines(9, (t) => `  var w${t} = vec4<f32>(0.0);`)}
 ${weights}
-${lines(inputs, (j) => `  var v${j} = vec4<f32>(0.0);`)}
-${lines(rows, (r) => `  var a${r} = vec4<f32>(0.0); var b${r} = vec4<f32>(0.0);`)}
-  let narrow = params.stride == 1u;
-  ${known ? beginChunk('vec4<f32>(0.0)') : ''}
-  // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
-  let iy = oy * params.stride - params.padding - select(0u, ${idle}u, narrow);
-${lines(inputs, (j) => `  let in${j} = iy + ${j}u < params.in_h;`)}
-  var to = ((n * params.out_h + oy) * params.out_w + ox) * params.out_q + quad;
-  let turns = (columns - 1u) * params.stride + 3u;
-  for (var turn = 0u; turn < turns; turn++) {
-    let ix = ox * params.stride + turn - params.padding;
-    let inside = ix < params.in_w;
-    let first = (n * params.in_h + iy) * params.in_w + ix;
-${lines(inputs, (j) => {
-  const x = `load_x(select(0u, first + ${j}u * params.in_w, in${j} && inside) * params.in_q + quad)`;
-  const value = norm ? `activated(fma(${x}, scale, shift), alpha)` : x;
-  return `    ${j < idle ? 'if (!narrow) ' : ''}{ v${j} = select(vec4<f32>(0.0), ${value}, in${j} && inside); }`;
-})}
-${lines(rows, (r) =>
-  range(3)
-    .map((ky) => `    let x${r}${ky} = ${input(r, ky)};`)
-    .join('\n'),
-)}
-    // At stride 1 every column of the input is the last of one output column, the middle one of the next and the first of
-    // the one after; at stride 2 even turns are last and first, odd ones the middle. b has seen the first, a two.
-    let even = narrow || (turn & 1u) == 0u;
-    let odd = narrow || (turn & 1u) == 1u;
-    if (even && turn >= 2u) {
-${known ? `      if (turn == 2u) { about = a0 + ${taps(2, 0)}; }` : ''}
-${lines(
-  rows,
-  (r) =>
-    `      if (oy + ${r}u < params.out_h) { let v = a${r} + ${taps(2, r)}; finish(v, vectors, to + ${r}u * params.out_w * params.out_q); ${known ? intoChunk('v') : ''} }`,
-)}
-      to += params.out_q;
-    }
-    if (odd) { ${range(rows)
-      .map((r) => `a${r} = b${r} + ${taps(1, r)};`)
-      .join(' ')} }
-    if (even) { ${range(rows)
-      .map((r) => `b${r} = ${taps(0, r)};`)
-      .join(' ')} }
-  }
-  ${known ? endChunk('strip * 2u * params.out_q + quad', 'params.out_q', `f32(columns * min(${rows}u, params.out_h - oy))`) : ''}
+${stripWalk(rows, norm !== undefined, known !== undefined)}
 }`,
       workgroups: grid(count, size),
       ...totals(call),

@@ -33,6 +33,12 @@ export const vec = (width: number, type: string) => (width === 1 ? type : `vec${
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 export const lines = (n: number, f: (i: number) => string) => range(n).map(f).join('\n');
 
+/** Registers have no index: in a loop they move down by one, and the last of them takes `value`. */
+export const push = (name: string, count: number, value: string) =>
+  `${range(count - 1)
+    .map((i) => `${name}${i} = ${name}${i + 1};`)
+    .join(' ')} ${name}${count - 1} = ${value};`;
+
 /**
  * Tiles of pixels that a workgroup takes one after the other: to begin one costs as much as a thousand multiply-adds of
  * eight lanes, but each core wants some workgroups of its own.

@@ -32,7 +32,17 @@ import {
 } from '../tensor.js';
 import { addsUniform, epilogue, epilogueBuffers, optionalResidual } from './epilogue.js';
 import { convFlops, geometryUniforms } from './geometry.js';
-import { halves, lines, multiplyAdd, range, sumsArray, tilesInTurn, vec, weightLoads } from './subgroup.js';
+import {
+  halves,
+  lines,
+  multiplyAdd,
+  push,
+  range,
+  sumsArray,
+  tilesInTurn,
+  vec,
+  weightLoads,
+} from './subgroup.js';
 import type { Conv2dCall, Conv2dPlan, Conv2dShape } from './types.js';
 
 const SIZE = 64;
@@ -228,14 +238,10 @@ ${sumsArray(lanes * blocks)}
 
 /**
  * Loads and stores are most of what a driver compiles, unrolled over its lanes, so there is a quarter of them and four
- * turns. The bound is a uniform, that the driver may not unroll it; registers have no index and move down. (The input's
+ * turns. The bound is a uniform, that the driver may not unroll it. (The input's
  * sixteen would take a quarter longer that way: they are written out.)
  */
 const FOUR_TIMES = 'for (var j = 0u; j < params.kernel_w + 1u; j++) {';
-const push = (name: string, value: string) =>
-  `${range(3)
-    .map((i) => `${name}${i} = ${name}${i + 1};`)
-    .join(' ')} ${name}3 = ${value};`;
 
 function transformOutput<B>(
   call: Conv2dCall<B>,
@@ -259,8 +265,8 @@ ${eachTile('out_q')}
   ${FOUR_TIMES}
 ${lines(4, (r) => `    let m${r} = load_products(at + ${4 * r}u * step);`)}
     at += step;
-    ${push('top', 'm0 + m1 + m2')}
-    ${push('low', 'm1 - m2 - m3')}
+    ${push('top', 4, 'm0 + m1 + m2')}
+    ${push('low', 4, 'm1 - m2 - m3')}
   }
   let to = ((n * params.out_h + 2u * ty) * params.out_w + 2u * tx) * params.out_q + q;
   let vectors = vectors_of(q);
