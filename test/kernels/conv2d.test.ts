@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
 import type { DeviceTraits } from '../../src/gpu/traits.js';
 import { conv2dForward } from '../../src/kernels/conv2d/forward.js';
+import { tileOf } from '../../src/kernels/conv2d/matrix.js';
 import { planConv2d } from '../../src/kernels/conv2d/plan.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
@@ -225,15 +226,9 @@ describe('conv2d forward', () => {
 
   /** Every tile, exactly with whole numbers, and any numbers. */
   const checkUnits = async (s: Conv2dShape, c: Case, traits: DeviceTraits, units: 'own' | 'emulated') => {
-    for (const tile of [
-      { side: 64, depth: 32 },
-      { side: 128, depth: 32 },
-    ]) {
-      const plan: Conv2dPlan = {
-        variant: 'matrix',
-        packing: 'f32',
-        tile: { ...tile, ...traits.subgroupMatrix! },
-      };
+    for (const side of [64, 128]) {
+      const tile = { ...tileOf(side, traits.subgroupMatrix!) };
+      const plan: Conv2dPlan = { variant: 'matrix', packing: 'f16', tile };
       await check(s, c, plan, { traits, units, whole: true });
       const steps = truncated(s.kernelHeight * s.kernelWidth * s.inChannels);
       await check(s, c, plan, { traits, units, steps });

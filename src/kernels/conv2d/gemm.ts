@@ -3,7 +3,7 @@
  *
  *   c[m, n] = Σ_k a[m, k] · b[k, n]
  *
- * A workgroup makes a square tile of c in steps of some depth. Every invocation loads 4 quads of a and 4 of b a step, and
+ * A workgroup makes a square tile of c in steps of some depth. Every invocation loads as many quads of a and of b a step, and
  * loads the next step's into registers before it multiplies this step's: the loads' latency hides behind the
  * multiplications, with one tile in workgroup memory.
  *
@@ -11,31 +11,33 @@
  * input channel, n an output channel. Two kernels take the same texts: `tiledGemm` here multiplies in f32 with vectors,
  * `matrixGemm` (matrix.ts) in f16 with the device's matrix units.
  *
- * In `tiledGemm` a workgroup of 8×8 invocations makes 64×64 in steps of 16 in depth. Each step's 64×16 of a and 16×64 of
- * b lie in workgroup memory as vec4, a along k and b along n, so that 16 vec4 read there feed 256 multiply-adds of an
- * invocation, which holds 8 rows by 2 quads of c in registers.
+ * In `tiledGemm` a workgroup of 64 invocations makes 64×64 in steps of 16 in depth. Each step's 64×16 of a and 16×64 of
+ * b lie in workgroup memory as quads of rows and of columns, depth by depth, so that two vec4 of each feed 64
+ * multiply-adds of an invocation, which holds 8 rows by 2 quads of c in registers. The sixteen depths are written out: a
+ * card's compiler then loads the next operands while it multiplies.
  */
 import type { FloatType } from '../../gpu/kernel_call.js';
 import { lines, range } from './subgroup.js';
 
-/** A tile of c as `side` × `side`, made in steps of `depth` by `side · depth / 16` invocations. */
+/** A tile of c as `side` × `side`, made in steps of `depth` by so many invocations. */
 export interface Tile {
   readonly side: number;
   readonly depth: number;
+  readonly invocations: number;
   /** Rows, columns and depth of what a matrix unit multiplies; without them, vectors do. */
   readonly m?: number;
   readonly n?: number;
   readonly k?: number;
 }
 
-export const PLAIN: Tile = { side: 64, depth: 16 };
+export const PLAIN: Tile = { side: 64, depth: 16, invocations: 64 };
 const { side: TILE, depth: DEPTH } = PLAIN;
+/** Rows, and columns, of c that an invocation of `tiledGemm` makes, in quads; and quads of a side of the tile. */
+const MADE = 2;
+const QUADS = TILE / 4;
 
-export const invocationsOf = (tile: Tile): number => (tile.side * tile.depth) / 16;
 /** Whether a GEMM of so many rows and columns uses enough of a tile; below, one invocation a quad does better. */
 export const fillsTile = (rows: number, columns: number): boolean => rows >= TILE / 4 && columns >= TILE / 4;
-/** Quads of a row of a's tile: one more than its depth, so that neighbouring rows lie in other banks. */
-const STRIDE = DEPTH / 4 + 1;
 
 export interface Gemm {
   /** Functions in front of `main`. */
@@ -45,7 +47,7 @@ export interface Gemm {
    * `group`, the workgroup's place, and `t`, the invocation's number.
    */
   setup: string;
-  /** Each step: sets `a0` … `a3` and `b0` … `b3`, of type `Quad`, and goes on to the next step. Zeros beyond the depth. */
+  /** Each step: sets a0, a1 … and b0, b1 …, of type `Quad`, and goes on to the next step. Zeros beyond the depth. */
   fetch: string;
   /** How they lie: see `placesIn`. */
   a: 'rows' | 'blocks';
@@ -55,30 +57,27 @@ export interface Gemm {
 }
 
 /**
- * Where the quads that an invocation loads lie in the tile, as WGSL. Quad j of
- *  - a `rows`: row `aRow(j)`, depth quad `aDepth(j)`;
- *  - a `blocks`: a quad of rows 4·`across` + 0 … 3 at depth 4·`down` + j;
- *  - b `rows`: the column quad `across` at depth 4·`down` + j;
- *  - b `blocks`: the depth quad `bDepth` of column 4·`bAcross` + j.
+ * Where the quads that an invocation loads lie in the tile, as WGSL (text) or as numbers. Quad j of
+ *  - a `rows`: row `aRow(j)`, depth quad `quad`;
+ *  - a `blocks`: a quad of rows 4·`across` + 0 … 3 at depth 4·`down` + `deeper(j)`;
+ *  - b `rows`: the column quad `across` at depth 4·`down` + `deeper(j)`;
+ *  - b `blocks`: the depth quad `quad` of column 4·`line` + `further(j)`.
  *
- * For the matrix units, whose loads must keep up, neighbours read neighbouring quads of memory: four rows at one depth.
- * The vectors' kernel reads a row's quads one after the other, with the state of one pixel in registers.
+ * Neighbours read neighbouring quads of memory.
  */
-export function placesIn(tile: Tile) {
-  const columns = tile.side / 4;
-  const quads = tile.depth / 4;
-  const spread = tile.m !== undefined;
-  const [across, down] = [`t % ${columns}u`, `t / ${columns}u`];
+export function placesIn({ side, depth, invocations }: Tile) {
+  const columns = side / 4;
+  const quads = depth / 4;
   return {
-    /** Rows of a `rows` that an invocation reads. */
-    rows: spread ? 4 : 1,
-    aRow: (j: number) => (spread ? `(t / ${quads}u + ${j * columns}u)` : 't'),
-    aDepth: (j: number) => (spread ? `t % ${quads}u` : `${j}u`),
-    aStart: spread ? `t % ${quads}u` : '0u',
-    across,
-    down,
-    bAcross: spread ? `t / ${quads}u` : across,
-    bDepth: spread ? `t % ${quads}u` : down,
+    /** Quads of a that an invocation loads, and of b: a multiple of four. */
+    loads: (side * quads) / invocations,
+    quad: `t % ${quads}u`,
+    line: `t / ${quads}u`,
+    aRow: (j: number) => `(t / ${quads}u + ${(j * invocations) / quads}u)`,
+    further: (j: number) => Math.floor(j / 4) * ((4 * invocations) / quads) + (j % 4),
+    across: `t % ${columns}u`,
+    down: `t / ${columns}u`,
+    deeper: (j: number) => Math.floor(j / 4) * ((4 * invocations) / columns) + (j % 4),
   };
 }
 
@@ -99,57 +98,60 @@ const turned = (name: string, j: number) =>
     .map((i) => `${name}${i}[${j}]`)
     .join(', ')})`;
 
+/**
+ * Quads that are turned round come from `DEPTH / 4` neighbours for each quad of rows. So that these write to different
+ * banks, a depth quad's places are exchanged among themselves by an exclusive or.
+ */
+const exchanged = (place: string, depthQuad: string) => `((${place}) ^ (${depthQuad} * ${32 / DEPTH}u))`;
+
 export function tiledGemm(gemm: Gemm): string {
-  const place = {
-    a: (j: number) =>
-      gemm.a === 'rows'
-        ? `a_tile[t * ${STRIDE}u + ${j}u] = a${j};`
-        : `a_tile[(t % 16u * 4u + ${j}u) * ${STRIDE}u + t / 16u] = ${turned('a', j)};`,
-    b: (j: number) =>
-      `b_tile[(t / 16u * 4u + ${j}u) * 16u + t % 16u] = ${gemm.b === 'rows' ? `b${j}` : turned('b', j)};`,
+  const at = placesIn(PLAIN);
+  const isTurned = { a: gemm.a === 'rows', b: gemm.b === 'blocks' };
+  const place = (name: 'a' | 'b', j: number) =>
+    isTurned[name]
+      ? `${name}_tile[(${at.quad} * 4u + ${j}u) * ${QUADS}u + ${exchanged(at.line, at.quad)}] = ${turned(name, j)};`
+      : `${name}_tile[(${at.down} * 4u + ${j}u) * ${QUADS}u + ${at.across}] = ${name}${j};`;
+  const load = (name: 'a' | 'b', lane: string, h: number, k: number) => {
+    const quad = `${lane} + ${(h * QUADS) / MADE}u`;
+    return `${name}_tile[${k * QUADS}u + ${isTurned[name] ? exchanged(quad, `${Math.floor(k / 4)}u`) : quad}]`;
   };
+  /** A quad of rows that was turned round has every sixteenth row (see aRow). */
+  const row = (i: number) => {
+    const quad = `(y + ${(Math.floor(i / 4) * QUADS) / MADE}u)`;
+    return isTurned.a ? `${quad} + ${(i % 4) * QUADS}u` : `${quad} * 4u + ${i % 4}u`;
+  };
+  const each = (f: (i: number, h: number) => string) => lines(4 * MADE, (i) => lines(MADE, (h) => f(i, h)));
   return `
 alias Quad = vec4<f32>;
-var<workgroup> a_tile: array<vec4<f32>, ${TILE * STRIDE}>;
-var<workgroup> b_tile: array<vec4<f32>, ${(DEPTH * TILE) / 4}>;
+var<workgroup> a_tile: array<Quad, ${DEPTH * QUADS}>;
+var<workgroup> b_tile: array<Quad, ${DEPTH * QUADS}>;
 ${gemm.functions}
-@compute @workgroup_size(8, 8)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-  let t = local.y * 8u + local.x;
-${lines(8, (i) => `  var s${i}0 = vec4<f32>(0.0); var s${i}1 = vec4<f32>(0.0);`)}
-${lines(4, (j) => `  var a${j} = Quad(); var b${j} = Quad();`)}
+@compute @workgroup_size(${PLAIN.invocations})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+  let x = t % ${QUADS / MADE}u;
+  let y = t / ${QUADS / MADE}u;
+${each((i, h) => `  var s${i}_${h} = Quad();`)}
+${lines(at.loads, (j) => `  var a${j} = Quad(); var b${j} = Quad();`)}
 ${gemm.setup}
-  let steps = (depth + 3u) / 4u;
+  let steps = (depth + ${DEPTH / 4 - 1}u) / ${DEPTH / 4}u;
   {
 ${gemm.fetch}
   }
   for (var step = 1u; step <= steps; step++) {
-${lines(4, (j) => `    ${place.a(j)} ${place.b(j)}`)}
+${lines(at.loads, (j) => `    ${place('a', j)} ${place('b', j)}`)}
     workgroupBarrier();
     if (step < steps) {
 ${gemm.fetch}
     }
-    // The last step may be shorter. (A constant bound would be unrolled: four times the code for little speed.)
-    for (var k = 0u; k < min(${DEPTH / 4}u, depth - (step - 1u) * ${DEPTH / 4}u); k++) {
-${lines(8, (i) => `      let x${i} = a_tile[(local.y + ${8 * i}u) * ${STRIDE}u + k];`)}
 ${lines(
-  4,
-  (j) => `      {
-        let y0 = b_tile[(k * 4u + ${j}u) * 16u + local.x];
-        let y1 = b_tile[(k * 4u + ${j}u) * 16u + local.x + 8u];
-${lines(8, (i) => `        s${i}0 = fma(vec4<f32>(x${i}[${j}]), y0, s${i}0); s${i}1 = fma(vec4<f32>(x${i}[${j}]), y1, s${i}1);`)}
-      }`,
+  DEPTH,
+  (k) => `    {
+${lines(MADE, (h) => `      let x${h} = ${load('a', 'y', h, k)}; let y${h} = ${load('b', 'x', h, k)};`)}
+${each((i, h) => `      s${i}_${h} = fma(Quad(x${Math.floor(i / 4)}[${i % 4}]), y${h}, s${i}_${h});`)}
+    }`,
 )}
-    }
     workgroupBarrier();
   }
-${lines(8, (i) =>
-  range(2)
-    .map(
-      (h) =>
-        `  { let row = local.y + ${8 * i}u; let column = local.x + ${8 * h}u; let v = s${i}${h}; ${gemm.store} }`,
-    )
-    .join('\n'),
-)}
+${each((i, h) => `  { let row = ${row(i)}; let column = x + ${(h * QUADS) / MADE}u; let v = s${i}_${h}; ${gemm.store} }`)}
 }`;
 }

@@ -15,10 +15,7 @@ import { lines } from './subgroup.js';
 const nextTap = (p: 'a' | 'b') =>
   `${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; }`;
 
-/** Goes on by one quad in the depth: output channels first, then the taps of the class. */
-const next = (p: 'a' | 'b') => `${p}ko++; if (${p}ko == params.out_q) { ${p}ko = 0u; ${nextTap(p)} }`;
-
-/** The same by several quads. */
+/** Goes on by some quads in the depth: output channels first, then the taps of the class. */
 const skip = (p: 'a' | 'b', by: string) =>
   `${p}ko += ${by}; while (${p}ko >= params.out_q) { ${p}ko -= params.out_q; ${nextTap(p)} }`;
 
@@ -51,7 +48,7 @@ fn taps_of(first: u32, taps: u32) -> u32 {
   let per_width = 1.0 / f32(columns);
   let per_map = 1.0 / f32(columns * rows);
 ${lines(
-  at.rows,
+  at.loads,
   (i) => `  let m${i} = min(first + ${at.aRow(i)}, pixels - 1u);
   let line${i} = divide(m${i}, columns, per_width);
   let n${i} = divide(m${i}, columns * rows, per_map);
@@ -65,28 +62,29 @@ ${lines(
   var bko = 0u;
   var bkx = akx;
   var bky = aky;
-  ${at.rows > 1 ? skip('a', at.aStart) : ''}
-  ${skip('b', at.bDepth)}
-  let channel = (first_quad + ${at.bAcross}) * 4u;`,
-    fetch: `${lines(4, (j) => {
-      const i = at.rows > 1 ? j : 0;
-      return `      {
-        let oy = ty${i} + source(cy + params.padding, aky);
-        let ox = tx${i} + source(cx + params.padding, akx);
+  ${skip('a', at.quad)}
+  ${skip('b', at.quad)}
+  let channel = (first_quad + ${at.line}) * 4u;`,
+    fetch: `${lines(
+      at.loads,
+      (j) => `      {
+        let oy = ty${j} + source(cy + params.padding, aky);
+        let ox = tx${j} + source(cx + params.padding, akx);
         a${j} = Quad();
         if (aky < params.kernel_h && oy < params.out_h && ox < params.out_w) {
-          a${j} = quad_dy(((n${i} * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
+          a${j} = quad_dy(((n${j} * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
         }
-        ${at.rows > 1 ? '' : next('a')}
-      }`;
-    })}
-      ${at.rows > 1 ? skip('a', `${tile.depth / 4}u`) : ''}
-      if (bky < params.kernel_h && channel < params.in_q * 4u) {
-        let w = ((bky * params.kernel_w + bkx) * params.in_q * 4u + channel) * params.out_q + bko;
-${lines(4, (j) => `        b${j} = Quad(weight[w + ${j}u * params.out_q]);`)}
-      } else {
-${lines(4, (j) => `        b${j} = Quad();`)}
-      }
+      }`,
+    )}
+      ${skip('a', `${tile.depth / 4}u`)}
+      let w = ((bky * params.kernel_w + bkx) * params.in_q * 4u + channel) * params.out_q + bko;
+${lines(
+  at.loads,
+  (j) => `      b${j} = Quad();
+      if (bky < params.kernel_h && channel + ${at.further(j)}u < params.in_q * 4u) {
+        b${j} = Quad(weight[w + ${at.further(j)}u * params.out_q]);
+      }`,
+)}
       ${skip('b', `${tile.depth / 4}u`)}`,
     a: 'rows',
     b: 'blocks',

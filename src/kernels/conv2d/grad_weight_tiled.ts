@@ -40,9 +40,9 @@ ${quadLoad('g', call.dy.dtype, tile)}`,
   let quad = first_quad + ${at.across};
   var m = start + ${at.down} * 4u;`,
     fetch: `${lines(
-      4,
+      at.loads,
       (j) => `      {
-        let p = m + ${j}u;
+        let p = m + ${at.deeper(j)}u;
         let line = divide(p, params.out_w, params.per_width);
         let n = divide(p, params.out_w * params.out_h, params.per_map);
         // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.

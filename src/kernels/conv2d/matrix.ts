@@ -11,7 +11,7 @@
  */
 import type { DeviceTraits, MatrixShape } from '../../gpu/traits.js';
 import { ceilDiv } from '../tensor.js';
-import { fillsTile, type Gemm, invocationsOf, placesIn, type Tile, tiledGemm } from './gemm.js';
+import { fillsTile, type Gemm, placesIn, type Tile, tiledGemm } from './gemm.js';
 import { lines } from './subgroup.js';
 
 /** Invocations of a subgroup; traits name no matrix units where they are more, fewer or not known. */
@@ -39,7 +39,7 @@ const DIRECTIVES = ['enable f16;', 'enable subgroups;', 'enable chromium_experim
 
 /** How the subgroups of a workgroup share its tile: their number along the columns, and the rectangle of each. */
 function sharesOf(tile: Tile) {
-  const subgroups = invocationsOf(tile) / SUBGROUP;
+  const subgroups = tile.invocations / SUBGROUP;
   const down = 2 ** Math.floor(Math.log2(subgroups) / 2);
   const across = subgroups / down;
   return { subgroups, across, rows: tile.side / down, columns: tile.side / across };
@@ -61,6 +61,14 @@ function bytesOf(tile: Tile & MatrixShape): number {
 /** Workgroups below which a card's cores want smaller tiles. */
 const ENOUGH_TILES = 128;
 
+/** The tile of a side that is a multiple of 64: 128 is faster, where it leaves enough tiles. */
+export const tileOf = (side: number, shape: MatrixShape): Tile & MatrixShape => ({
+  side,
+  depth: 32,
+  invocations: 128,
+  ...shape,
+});
+
 /**
  * The tile for c of so many rows and columns and a sum so long, if the device has units and they have enough to do.
  * @param splits parts of the sum that workgroups of their own take.
@@ -75,9 +83,9 @@ export function matrixTile(
   const shape = traits.subgroupMatrix;
   if (!shape || traits.kind !== 'gpu' || !fillsTile(rows, columns) || depth < 32) return undefined;
   const fits = (side: number) => {
-    const tile = { side, depth: 32, ...shape };
+    const tile = tileOf(side, shape);
     const enough = ceilDiv(rows, side) * ceilDiv(columns, side) * splits >= ENOUGH_TILES;
-    const allowed = invocationsOf(tile) <= traits.maxInvocations && bytesOf(tile) <= traits.maxWorkgroupBytes;
+    const allowed = tile.invocations <= traits.maxInvocations && bytesOf(tile) <= traits.maxWorkgroupBytes;
     return allowed && (side === 64 || (columns > 64 && rows > 64 && enough)) ? tile : undefined;
   };
   return fits(128) ?? fits(64);
@@ -86,7 +94,7 @@ export function matrixTile(
 export function matrixGemm(gemm: Gemm, tile: Tile & MatrixShape): string {
   const { depth, m, n, k } = tile;
   const at = placesIn(tile);
-  const size = invocationsOf(tile);
+  const size = tile.invocations;
   const { subgroups, across, rows, columns } = sharesOf(tile);
   const a = linesOf(tile, gemm.a === 'rows');
   const b = linesOf(tile, gemm.b === 'blocks');
@@ -97,12 +105,12 @@ export function matrixGemm(gemm: Gemm, tile: Tile & MatrixShape): string {
   const place = {
     a: (j: number) =>
       gemm.a === 'rows'
-        ? `${at.aRow(j)} * ${a.stride}u + ${at.aDepth(j)} * 4u`
-        : `(${at.down} * 4u + ${j}u) * ${a.stride}u + ${at.across} * 4u`,
+        ? `${at.aRow(j)} * ${a.stride}u + ${at.quad} * 4u`
+        : `(${at.down} * 4u + ${at.deeper(j)}u) * ${a.stride}u + ${at.across} * 4u`,
     b: (j: number) =>
       gemm.b === 'rows'
-        ? `(${at.down} * 4u + ${j}u) * ${b.stride}u + ${at.across} * 4u`
-        : `(${at.bAcross} * 4u + ${j}u) * ${b.stride}u + ${at.bDepth} * 4u`,
+        ? `(${at.down} * 4u + ${at.deeper(j)}u) * ${b.stride}u + ${at.across} * 4u`
+        : `(${at.line} * 4u + ${at.further(j)}u) * ${b.stride}u + ${at.quad} * 4u`,
   };
   const left = (i: number, d: number) =>
     gemm.a === 'rows'
@@ -129,14 +137,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let unit_row = unit / ${across}u * ${rows}u;
   let unit_column = unit % ${across}u * ${columns}u;
 ${each((i, j) => `  var s${i}_${j} = Result();`)}
-${lines(4, (j) => `  var a${j} = Quad(); var b${j} = Quad();`)}
+${lines(at.loads, (j) => `  var a${j} = Quad(); var b${j} = Quad();`)}
 ${gemm.setup}
   let steps = (depth + ${depth / 4 - 1}u) / ${depth / 4}u;
   {
 ${gemm.fetch}
   }
   for (var step = 1u; step <= steps; step++) {
-${lines(4, (j) => `${quad('a', j, place.a(j))}\n${quad('b', j, place.b(j))}`)}
+${lines(at.loads, (j) => `${quad('a', j, place.a(j))}\n${quad('b', j, place.b(j))}`)}
     workgroupBarrier();
     if (step < steps) {
 ${gemm.fetch}

@@ -84,7 +84,7 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
   const pixels = s.batch * s.outHeight * s.outWidth;
   const matrix =
     options.precision === 'f16' && matrixTile(pixels, quads(s.outChannels) * 4, depthOf(s), traits);
-  if (matrix) return { variant: 'matrix', packing: 'f32', tile: { ...matrix } };
+  if (matrix) return { variant: 'matrix', packing: 'f16', tile: { ...matrix } };
   const tiled = traits.kind === 'gpu' && fillsTile(pixels, s.outChannels);
   return { variant: tiled ? 'tiled' : 'direct', packing: 'f32', tile: {} };
 }
