@@ -7,6 +7,7 @@ import { conv2dForward } from '../../src/kernels/conv2d/forward.js';
 import { tileOf } from '../../src/kernels/conv2d/matrix.js';
 import { planConv2d } from '../../src/kernels/conv2d/plan.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
+import { splitTile } from '../../src/kernels/conv2d/tiled.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { packParameter } from '../../src/kernels/packing.js';
 import { card, checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
@@ -227,7 +228,8 @@ describe('conv2d forward', () => {
   /** Every tile, exactly with whole numbers, and any numbers. */
   const checkUnits = async (s: Conv2dShape, c: Case, traits: DeviceTraits, units: 'own' | 'emulated') => {
     for (const side of [64, 128]) {
-      const tile = { ...tileOf(side, traits.subgroupMatrix!) };
+      const depth = s.kernelHeight * s.kernelWidth * Math.ceil(s.inChannels / 4) * 4;
+      const tile = { ...splitTile(1, 1, depth, tileOf(side, traits.subgroupMatrix!)) };
       const plan: Conv2dPlan = { variant: 'matrix', packing: 'f16', tile };
       await check(s, c, plan, { traits, units, whole: true });
       const steps = truncated(s.kernelHeight * s.kernelWidth * s.inChannels);

@@ -2,13 +2,12 @@ import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { conv2dDepthwise, conv2dDepthwiseStrip, type DepthwiseStrip } from './depthwise.js';
 import { conv2dDirect } from './direct.js';
-import type { Tile } from './gemm.js';
 import { conv2dGrouped } from './grouped.js';
 import { conv2dNarrow } from './narrow.js';
 import { conv2dPooled, type PooledTile } from './pooled.js';
 import { conv2dRuns, type RunsTile } from './runs.js';
 import { conv2dSubgroup } from './subgroup.js';
-import { conv2dTiled } from './tiled.js';
+import { conv2dTiled, type SplitTile } from './tiled.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 import { conv2dWinograd } from './winograd.js';
 
@@ -36,9 +35,8 @@ export function conv2dForward<B>(
     case 'winograd':
       return conv2dWinograd(call, plan);
     case 'tiled':
-      return conv2dTiled(call);
     case 'matrix':
-      return conv2dTiled(call, plan.tile as unknown as Tile);
+      return conv2dTiled(call, plan.tile as unknown as SplitTile);
     default:
       return conv2dDirect(call);
   }

@@ -1,12 +1,13 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
-import { fillsTile } from './gemm.js';
+import { fillsTile, PLAIN } from './gemm.js';
 import { isPointwise } from './geometry.js';
 import { matrixTile } from './matrix.js';
 import { isNarrow } from './narrow.js';
 import { isPooled } from './pooled.js';
 import { isRuns } from './runs.js';
+import { splitTile } from './tiled.js';
 import type { Conv2dPlan, Conv2dShape, ConvPool } from './types.js';
 import { isWinograd } from './winograd.js';
 
@@ -81,12 +82,23 @@ export function planConv2d(s: Conv2dShape, traits: DeviceTraits, options: PlanOp
       optionalResidual: options.fixedWeights && (isPointwise(s) || (s.stride > 1 && s.inChannels !== 3)),
     };
   }
-  const pixels = s.batch * s.outHeight * s.outWidth;
-  const matrix =
-    options.precision === 'f16' && matrixTile(pixels, quads(s.outChannels) * 4, depthOf(s), traits);
-  if (matrix) return { variant: 'matrix', packing: 'f16', tile: { ...matrix } };
-  const tiled = traits.kind === 'gpu' && fillsTile(pixels, s.outChannels);
-  return { variant: tiled ? 'tiled' : 'direct', packing: 'f32', tile: {} };
+  return cardPlan(s, traits, options.precision === 'f16');
+}
+
+/** Length of the sum from which it is worth splitting for few outputs: a dense layer's, at a small batch. */
+const LONG = 1024;
+
+/** A card's plan for what is not grouped. */
+function cardPlan(s: Conv2dShape, traits: DeviceTraits, halves: boolean): Conv2dPlan {
+  const rows = s.batch * s.outHeight * s.outWidth;
+  const columns = quads(s.outChannels) * 4;
+  const depth = depthOf(s);
+  const matrix = halves && matrixTile(rows, columns, depth, traits);
+  if (matrix)
+    return { variant: 'matrix', packing: 'f16', tile: { ...splitTile(rows, columns, depth, matrix) } };
+  const isWide = fillsTile(rows, columns) || (depth >= LONG && fillsTile(Number.POSITIVE_INFINITY, columns));
+  if (traits.kind !== 'gpu' || !isWide) return { variant: 'direct', packing: 'f32', tile: {} };
+  return { variant: 'tiled', packing: 'f32', tile: { ...splitTile(rows, columns, depth, PLAIN) } };
 }
 
 /** Strips as long as leave each core a few subgroups of them: windows of three compute a row more for each strip. */
