@@ -24,7 +24,7 @@ import { loadWeights } from '../src/weights/load.node.js';
 import { NETS, weightsFor } from './nets.js';
 import { benchPeers } from './peers.js';
 import { benchTrainingPeers } from './peers_train.js';
-import { adapterName, emit, GROUP_PHOTOS, median, round } from './shared.js';
+import { adapterName, emit, GROUP_PHOTOS, median, round, wakeUp } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -53,6 +53,7 @@ async function benchNet(name: string, peak: number): Promise<void> {
   const compiled = performance.now();
   await executable.run({ x });
   const first = performance.now();
+  await wakeUp(gpu, () => executable.run({ x }));
   const times: number[] = [];
   const processor: number[] = [];
   for (let i = 0; i < runs; i++) {

@@ -18,7 +18,7 @@ import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/t
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { initialize } from '../src/nets/initialize.js';
 import { LEARNING_RATE, TRAINABLE, trainingBatch, trainingGraph } from './nets.js';
-import { adapterName, emit, median, round } from './shared.js';
+import { adapterName, emit, median, round, wakeUp } from './shared.js';
 
 const { values } = parseArgs({
   options: {
@@ -83,6 +83,7 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
   step.setInput('labels', labels);
   await step.run({ learningRate: LEARNING_RATE }, ['loss']);
   const first = performance.now() - started;
+  await wakeUp(gpu, () => step.run({ learningRate: LEARNING_RATE }));
   const wall: number[] = [];
   const cpu: number[] = [];
   for (let i = 0; i < runs; i++) {

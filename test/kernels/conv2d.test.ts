@@ -36,7 +36,7 @@ const DENSE_SHAPES: Conv2dShape[] = [
   shapeOf(1, 3, 3, 64, 128, { padding: 0 }),
   shapeOf(5, 1, 1, 130, 10, k1),
   shapeOf(3, 7, 7, 64, 66, { kernelHeight: 7, kernelWidth: 7, padding: 0 }),
-  shapeOf(1, 7, 6, 128, 512, { kernelHeight: 7, kernelWidth: 6, padding: 0 }),
+  shapeOf(1, 4, 6, 128, 352, { kernelHeight: 4, kernelWidth: 6, padding: 0 }),
 ];
 
 const DEPTHWISE_SHAPES: Conv2dShape[] = [
