@@ -16,14 +16,42 @@ export interface MemoryPlan {
 
 /**
  * Places blocks in one arena so that blocks alive at the same time never overlap: largest first, each in the
- * tightest gap between those already placed that are alive with it (Pisarchyk & Lee 2020, "greedy by size").
+ * tightest gap between those already placed that are alive with it (Pisarchyk & Lee 2020, "greedy by size"). Where that
+ * leaves holes, the same by size times lifetime and in order of time, and the best of the three.
  */
 export function planMemory(blocks: readonly Lifetime[], alignment: number): MemoryPlan {
-  const align = (n: number) => Math.ceil(n / alignment) * alignment;
+  const aligned = blocks.map((b) => ({ ...b, bytes: Math.ceil(b.bytes / alignment) * alignment }));
+  const lowerBound = largestAlive(aligned);
+  const calls = (b: Lifetime) => b.last - b.first + 1;
+  let best: { offsets: number[]; bytes: number } | undefined;
+  for (const before of [
+    (a: Lifetime, b: Lifetime) => b.bytes - a.bytes || a.first - b.first,
+    (a: Lifetime, b: Lifetime) => b.bytes * calls(b) - a.bytes * calls(a) || a.first - b.first,
+    (a: Lifetime, b: Lifetime) => a.first - b.first || b.bytes - a.bytes,
+  ]) {
+    const order = aligned.map((_, i) => i).sort((a, b) => before(aligned[a], aligned[b]));
+    const plan = place(aligned, order);
+    if (!best || plan.bytes < best.bytes) best = plan;
+    if (best.bytes === lowerBound) break;
+  }
+  return { ...best!, lowerBound };
+}
+
+/** The largest sum of blocks alive at once. */
+function largestAlive(blocks: readonly Lifetime[]): number {
+  const calls = blocks.reduce((m, b) => Math.max(m, b.last + 1), 0);
+  let most = 0;
+  for (let c = 0; c < calls; c++) {
+    let alive = 0;
+    for (const b of blocks) if (b.first <= c && c <= b.last) alive += b.bytes;
+    most = Math.max(most, alive);
+  }
+  return most;
+}
+
+/** Each block in turn in the tightest gap between those placed before that are alive with it, else behind them. */
+function place(blocks: readonly Lifetime[], order: readonly number[]): { offsets: number[]; bytes: number } {
   const offsets = new Array<number>(blocks.length).fill(0);
-  const order = blocks
-    .map((_, i) => i)
-    .sort((a, b) => blocks[b].bytes - blocks[a].bytes || blocks[a].first - blocks[b].first);
   const placed: number[] = [];
   let bytes = 0;
   for (const i of order) {
@@ -36,22 +64,15 @@ export function planMemory(blocks: readonly Lifetime[], alignment: number): Memo
     let end = 0;
     for (const j of rivals) {
       const gap = offsets[j] - end;
-      if (gap >= align(block.bytes) && gap < bestGap) {
+      if (gap >= block.bytes && gap < bestGap) {
         best = end;
         bestGap = gap;
       }
-      end = Math.max(end, offsets[j] + align(blocks[j].bytes));
+      end = Math.max(end, offsets[j] + blocks[j].bytes);
     }
     offsets[i] = best >= 0 ? best : end;
     placed.push(i);
-    bytes = Math.max(bytes, offsets[i] + align(block.bytes));
+    bytes = Math.max(bytes, offsets[i] + block.bytes);
   }
-  const calls = blocks.reduce((m, b) => Math.max(m, b.last + 1), 0);
-  let lowerBound = 0;
-  for (let c = 0; c < calls; c++) {
-    let alive = 0;
-    for (const b of blocks) if (b.first <= c && c <= b.last) alive += align(b.bytes);
-    lowerBound = Math.max(lowerBound, alive);
-  }
-  return { offsets, bytes, lowerBound };
+  return { offsets, bytes };
 }

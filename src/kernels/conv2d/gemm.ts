@@ -47,8 +47,14 @@ export interface Gemm {
    * `group`, the workgroup's place, and `t`, the invocation's number.
    */
   setup: string;
-  /** Each step: sets a0, a1 … and b0, b1 …, of type `Quad`, and goes on to the next step. Zeros beyond the depth. */
+  /**
+   * Each step: loads a0, a1 … and b0, b1 …, of type `Quad`, and goes on to the next step. What lies beyond a border or the
+   * depth is loaded from anywhere: a load that waits for a condition waits in a branch of its own, of which a step would
+   * have eight.
+   */
   fetch: string;
+  /** The variable that says whether quad j of an operand counts, or zeros take its place. */
+  counts: { a: (j: number) => string; b: (j: number) => string };
   /** How they lie: see `placesIn`. */
   a: 'rows' | 'blocks';
   b: 'rows' | 'blocks';
@@ -81,6 +87,10 @@ export function placesIn({ side, depth, invocations }: Tile) {
   };
 }
 
+/** What a quad that was fetched counts as. */
+export const counted = (gemm: Gemm, name: 'a' | 'b', j: number): string =>
+  `select(Quad(), ${name}${j}, ${gemm.counts[name](j)})`;
+
 /** `fn quad_NAME(i)`: what `load_NAME(i)` gives, in the type that the tile is multiplied in. */
 export function quadLoad(name: string, dtype: FloatType, tile: Tile): string {
   const value =
@@ -107,10 +117,11 @@ const exchanged = (place: string, depthQuad: string) => `((${place}) ^ (${depthQ
 export function tiledGemm(gemm: Gemm): string {
   const at = placesIn(PLAIN);
   const isTurned = { a: gemm.a === 'rows', b: gemm.b === 'blocks' };
+  const kept = (name: 'a' | 'b', j: number) => `let ${name}_${j} = ${counted(gemm, name, j)};`;
   const place = (name: 'a' | 'b', j: number) =>
     isTurned[name]
-      ? `${name}_tile[(${at.quad} * 4u + ${j}u) * ${QUADS}u + ${exchanged(at.line, at.quad)}] = ${turned(name, j)};`
-      : `${name}_tile[(${at.down} * 4u + ${j}u) * ${QUADS}u + ${at.across}] = ${name}${j};`;
+      ? `${name}_tile[(${at.quad} * 4u + ${j}u) * ${QUADS}u + ${exchanged(at.line, at.quad)}] = ${turned(`${name}_`, j)};`
+      : `${name}_tile[(${at.down} * 4u + ${j}u) * ${QUADS}u + ${at.across}] = ${name}_${j};`;
   const load = (name: 'a' | 'b', lane: string, h: number, k: number) => {
     const quad = `${lane} + ${(h * QUADS) / MADE}u`;
     return `${name}_tile[${k * QUADS}u + ${isTurned[name] ? exchanged(quad, `${Math.floor(k / 4)}u`) : quad}]`;
@@ -138,7 +149,10 @@ ${gemm.setup}
 ${gemm.fetch}
   }
   for (var step = 1u; step <= steps; step++) {
-${lines(at.loads, (j) => `    ${place('a', j)} ${place('b', j)}`)}
+    {
+${lines(at.loads, (j) => `      ${kept('a', j)} ${kept('b', j)}`)}
+${lines(at.loads, (j) => `      ${place('a', j)} ${place('b', j)}`)}
+    }
     workgroupBarrier();
     if (step < steps) {
 ${gemm.fetch}

@@ -12,12 +12,21 @@ import type { GradInputCall } from './grad_types.js';
 import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
 
-const nextTap = (p: 'a' | 'b') =>
-  `${p}kx += params.tap_step; if (${p}kx >= params.kernel_w) { ${p}kx = first_kx; ${p}ky += params.tap_step; }`;
-
-/** Goes on by some quads in the depth: output channels first, then the taps of the class. */
-const skip = (p: 'a' | 'b', by: string) =>
-  `${p}ko += ${by}; while (${p}ko >= params.out_q) { ${p}ko -= params.out_q; ${nextTap(p)} }`;
+/**
+ * Goes on in the depth as long as `ko` is past the last output channel: to the next taps of the class, and what they add
+ * to an output's coordinates, its index and that of a weight.
+ */
+const carry = (again: 'if' | 'while') => `${again} (ko >= params.out_q) {
+        ko -= params.out_q;
+        kx += params.tap_step;
+        if (kx >= params.kernel_w) { kx = first_kx; ky += params.tap_step; }
+        ${TAP}
+      }`;
+const TAP = `// Beyond the last tap every output is outside.
+        tap_y = select(source(cy + params.padding, ky), 0x40000000u, ky >= params.kernel_h);
+        tap_x = source(cx + params.padding, kx);
+        tap = (tap_y * params.out_w + tap_x) * params.out_q;
+        tap_weight = (ky * params.kernel_w + kx) * params.in_q * 4u * params.out_q;`;
 
 export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile = PLAIN): KernelCall<B>[] {
   const s = call.shape;
@@ -25,6 +34,8 @@ export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile = PLAIN): K
   const at = placesIn(tile);
   const tiles = ceilDiv(largestClass(s), side);
   const columns = ceilDiv(quads(s.inChannels) * 4, side);
+  /** Tiles that never pass the last channel need no test. */
+  const isWide = (quads(s.inChannels) * 4) % side === 0;
   const kernel = gemmKernel(tile, {
     functions: `${DIVIDE}
 ${quadLoad('dy', call.dy.dtype, tile)}
@@ -52,40 +63,42 @@ ${lines(
   (i) => `  let m${i} = min(first + ${at.aRow(i)}, pixels - 1u);
   let line${i} = divide(m${i}, columns, per_width);
   let n${i} = divide(m${i}, columns * rows, per_map);
-  let tx${i} = m${i} - line${i} * columns;
-  let ty${i} = line${i} - n${i} * rows;`,
+  let x${i} = m${i} - line${i} * columns;
+  let y${i} = line${i} - n${i} * rows;
+  let corner${i} = ((n${i} * params.out_h + y${i}) * params.out_w + x${i}) * params.out_q;
+  var a_counts${i} = false;`,
 )}
   // Where in the depth the next loads of dy (a) and of the weights (b) are; no taps, no depth.
-  var ako = 0u;
-  var akx = first_kx;
-  var aky = select(first_ky, params.kernel_h, first_kx >= params.kernel_w);
-  var bko = 0u;
-  var bkx = akx;
-  var bky = aky;
-  ${skip('a', at.quad)}
-  ${skip('b', at.quad)}
-  let channel = (first_quad + ${at.line}) * 4u;`,
+  var ko = ${at.quad};
+  var kx = first_kx;
+  var ky = select(first_ky, params.kernel_h, first_kx >= params.kernel_w);
+  var tap_y: u32;
+  var tap_x: u32;
+  var tap: u32;
+  var tap_weight: u32;
+  { ${TAP} }
+  ${carry('while')}
+  let channel = (first_quad + ${at.line}) * 4u;
+${lines(at.loads / 4, (h) => `  var b_counts${h} = false;`)}`,
     fetch: `${lines(
       at.loads,
-      (j) => `      {
-        let oy = ty${j} + source(cy + params.padding, aky);
-        let ox = tx${j} + source(cx + params.padding, akx);
-        a${j} = Quad();
-        if (aky < params.kernel_h && oy < params.out_h && ox < params.out_w) {
-          a${j} = quad_dy(((n${j} * params.out_h + oy) * params.out_w + ox) * params.out_q + ako);
-        }
-      }`,
+      (j) => `      a_counts${j} = y${j} + tap_y < params.out_h && x${j} + tap_x < params.out_w;
+      a${j} = quad_dy(select(0u, corner${j} + tap + ko, a_counts${j}));`,
     )}
-      ${skip('a', `${tile.depth / 4}u`)}
-      let w = ((bky * params.kernel_w + bkx) * params.in_q * 4u + channel) * params.out_q + bko;
 ${lines(
   at.loads,
-  (j) => `      b${j} = Quad();
-      if (bky < params.kernel_h && channel + ${at.further(j)}u < params.in_q * 4u) {
-        b${j} = Quad(weight[w + ${at.further(j)}u * params.out_q]);
-      }`,
+  (j) =>
+    `${
+      j % 4 > 0
+        ? ''
+        : `      b_counts${j / 4} = ky < params.kernel_h${isWide ? '' : ` && channel + ${at.further(j)}u < params.in_q * 4u`};
+      let w${j / 4} = select(0u, tap_weight + (channel + ${at.further(j)}u) * params.out_q + ko, b_counts${j / 4});
+`
+    }      b${j} = Quad(weight[w${Math.floor(j / 4)} + ${j % 4}u * params.out_q]);`,
 )}
-      ${skip('b', `${tile.depth / 4}u`)}`,
+      ko += ${tile.depth / 4}u;
+      ${carry(quads(s.outChannels) >= tile.depth / 4 ? 'if' : 'while')}`,
+    counts: { a: (j) => `a_counts${j}`, b: (j) => `b_counts${Math.floor(j / 4)}` },
     a: 'rows',
     b: 'blocks',
     store: `if (first + row < pixels && first_quad + column < params.in_q) {

@@ -11,7 +11,7 @@
  */
 import type { DeviceTraits, MatrixShape } from '../../gpu/traits.js';
 import { ceilDiv } from '../tensor.js';
-import { fillsTile, type Gemm, placesIn, type Tile, tiledGemm } from './gemm.js';
+import { counted, fillsTile, type Gemm, placesIn, type Tile, tiledGemm } from './gemm.js';
 import { lines } from './subgroup.js';
 
 /** Invocations of a subgroup; traits name no matrix units where they are more, fewer or not known. */
@@ -99,7 +99,8 @@ export function matrixGemm(gemm: Gemm, tile: Tile & MatrixShape): string {
   const a = linesOf(tile, gemm.a === 'rows');
   const b = linesOf(tile, gemm.b === 'blocks');
   const array = (type: string, length: number) => `array<vec4<${type}>, ${length / 4}>`;
-  const quad = (name: string, j: number, index: string) => `    ${name}_tile[(${index}) / 4u] = ${name}${j};`;
+  const quad = (name: 'a' | 'b', j: number, index: string) =>
+    `    ${name}_tile[(${index}) / 4u] = ${counted(gemm, name, j)};`;
   /** Where a matrix begins and the stride of its lines, in elements of the array. */
   const from = (index: string, stride: number) => `(${index}) / 4u, ${stride / 4}u`;
   const place = {

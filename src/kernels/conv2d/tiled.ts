@@ -19,7 +19,7 @@ import {
 } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { placesIn, quadLoad, type Tile } from './gemm.js';
-import { convBytes, convFlops, geometryUniforms } from './geometry.js';
+import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
 import type { Conv2dCall } from './types.js';
@@ -27,9 +27,73 @@ import type { Conv2dCall } from './types.js';
 /** Invocations of a workgroup of the second pass. */
 const SIZE = 64;
 
-const NEXT_TAP = 'kx++; if (kx == params.kernel_w) { kx = 0u; ky++; }';
-/** Takes channels past the last over into the next taps. */
-const CARRY = `while (c >= params.in_q) { c -= params.in_q; ${NEXT_TAP} }`;
+/** Texts that load a's quads `c` of the tile's pixels. */
+interface Pixels {
+  setup: string;
+  /** Once `c` is set. */
+  first: string;
+  fetch: string;
+  counts: (j: number) => string;
+}
+
+/** A 1×1 convolution's pixels are the rows of a matrix. */
+function rowsOfMatrix(tile: Tile, isDeep: boolean): Pixels {
+  const { aRow, loads } = placesIn(tile);
+  return {
+    setup: lines(loads, (j) => `  let row${j} = min(first + ${aRow(j)}, params.pixels - 1u) * params.in_q;`),
+    first: 'var a_counts = false;',
+    fetch: `      a_counts = ${isDeep || 'c < end'};
+      let a_quad = select(0u, c, a_counts);
+${lines(loads, (j) => `      a${j} = quad_x(row${j} + a_quad);`)}
+      c += ${tile.depth / 4}u;`,
+    counts: () => 'a_counts',
+  };
+}
+
+/**
+ * Each pixel's corner of the map is kept as coordinates, to test the borders, and as the index of its quad 0; a tap as
+ * what it adds to either. Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
+ * @param inQuads channel quads of x.
+ */
+function pixelsOfMap(tile: Tile, inQuads: number): Pixels {
+  const { aRow, loads } = placesIn(tile);
+  const step = tile.depth / 4;
+  const carry = (again: 'if' | 'while') => `${again} (c >= params.in_q) {
+        c -= params.in_q;
+        kx++;
+        if (kx == params.kernel_w) { kx = 0u; ky++; }
+        // Beyond the last tap every pixel is outside.
+        tap_y = select(ky * params.dilation, 0x40000000u, ky >= params.kernel_h);
+        tap_x = kx * params.dilation;
+        tap = (tap_y * params.in_w + tap_x) * params.in_q;
+      }`;
+  return {
+    setup: lines(
+      loads,
+      (j) => `  let m${j} = min(first + ${aRow(j)}, params.pixels - 1u);
+  let line${j} = divide(m${j}, params.out_w, params.per_width);
+  let n${j} = divide(m${j}, params.out_w * params.out_h, params.per_map);
+  let x${j} = (m${j} - line${j} * params.out_w) * params.stride - params.padding;
+  let y${j} = (line${j} - n${j} * params.out_h) * params.stride - params.padding;
+  let corner${j} = ((n${j} * params.in_h + y${j}) * params.in_w + x${j}) * params.in_q;
+  var a_counts${j} = false;`,
+    ),
+    first: `var ky = 0u;
+  var kx = 0u;
+  var tap_y = 0u;
+  var tap_x = 0u;
+  var tap = 0u;
+  ${carry('while')}`,
+    fetch: `${lines(
+      loads,
+      (j) => `      a_counts${j} = y${j} + tap_y < params.in_h && x${j} + tap_x < params.in_w;
+      a${j} = quad_x(select(0u, corner${j} + tap + c, a_counts${j}));`,
+    )}
+      c += ${step}u;
+      ${carry(inQuads >= step ? 'if' : 'while')}`,
+    counts: (j) => `a_counts${j}`,
+  };
+}
 
 /** A tile, and the parts its sum is made in. */
 export interface SplitTile extends Tile {
@@ -59,12 +123,16 @@ export function conv2dTiled<B>(call: Conv2dCall<B>, tile: SplitTile): KernelCall
   const partial = isSplit ? call.temporary!([tile.splits, ...call.y.shape], 'f32') : undefined;
   const { side } = tile;
   const at = placesIn(tile);
-  const pixels = s.batch * s.outHeight * s.outWidth;
-  const tiles = ceilDiv(pixels, side);
+  const depth = s.kernelHeight * s.kernelWidth * quads(s.inChannels) * 4;
+  /** Steps that are never cut short, and tiles that never pass the last column, need no tests. */
+  const isDeep = depth % tile.depth === 0;
+  const isWhole = isDeep && (quads(s.outChannels) * 4) % side === 0;
+  const pixels = isPointwise(s) ? rowsOfMatrix(tile, isDeep) : pixelsOfMap(tile, quads(s.inChannels));
+  const tiles = ceilDiv(s.batch * s.outHeight * s.outWidth, side);
   const columns = ceilDiv(quads(s.outChannels) * 4, side);
   const weight: Operand<B> = {
     ref: call.weight,
-    shape: [s.kernelHeight * s.kernelWidth * quads(s.inChannels) * 4, s.outChannels],
+    shape: [depth, s.outChannels],
     dtype: tile.m === undefined ? 'f32' : 'f16',
   };
   const kernel = gemmKernel(tile, {
@@ -79,40 +147,27 @@ ${quadLoad('weight', weight.dtype, tile)}`,
   let begin = part * params.chunk;
   let end = min(begin + params.chunk, params.kernel_h * params.kernel_w * params.in_q);
   let depth = end - begin;
-  // This invocation's pixels, and where in the depth (tap and channel quad) its next load is.
+${pixels.setup}
+  // Where in the depth the next load is of a (channel quad of a tap) and of b.
+  var c = begin + ${at.quad};
+  ${pixels.first}
+  var k = begin + ${at.down};
+  let quad = first_quad + ${at.across};
+${lines(at.loads / 4, (h) => `  var b_counts${h} = false;`)}`,
+    fetch: `${pixels.fetch}
 ${lines(
   at.loads,
-  (j) => `  let m${j} = min(first + ${at.aRow(j)}, params.pixels - 1u);
-  let line${j} = divide(m${j}, params.out_w, params.per_width);
-  let n${j} = divide(m${j}, params.out_w * params.out_h, params.per_map);
-  let x${j} = (m${j} - line${j} * params.out_w) * params.stride - params.padding;
-  let y${j} = (line${j} - n${j} * params.out_h) * params.stride - params.padding;`,
+  (j) =>
+    `${
+      j % 4 > 0
+        ? ''
+        : `      b_counts${j / 4} = ${isWhole || `k + ${at.deeper(j) / 4}u < end && quad < params.out_q`};
+      let w${j / 4} = select(0u, (k * 4u + ${at.deeper(j)}u) * params.out_q + quad, b_counts${j / 4});
+`
+    }      b${j} = quad_weight(w${Math.floor(j / 4)} + ${j % 4}u * params.out_q);`,
 )}
-  var ky = 0u;
-  var kx = 0u;
-  var c = begin + ${at.quad};
-  ${CARRY}
-  var k = (begin + ${at.down}) * 4u;
-  let quad = first_quad + ${at.across};`,
-    fetch: `${lines(
-      at.loads,
-      (j) => `      {
-        // Unsigned wrap-around makes a negative coordinate large, so that one comparison tests both borders.
-        let iy = y${j} + ky * params.dilation;
-        let ix = x${j} + kx * params.dilation;
-        a${j} = Quad();
-        if (ky < params.kernel_h && iy < params.in_h && ix < params.in_w) {
-          a${j} = quad_x(((n${j} * params.in_h + iy) * params.in_w + ix) * params.in_q + c);
-        }
-        b${j} = Quad();
-        if (k + ${at.deeper(j)}u < end * 4u && quad < params.out_q) {
-          b${j} = quad_weight((k + ${at.deeper(j)}u) * params.out_q + quad);
-        }
-      }`,
-    )}
-      c += ${tile.depth / 4}u;
-      ${CARRY}
-      k += ${tile.depth}u;`,
+      k += ${tile.depth / 4}u;`,
+    counts: { a: pixels.counts, b: (j) => `b_counts${Math.floor(j / 4)}` },
     a: 'rows',
     b: 'rows',
     store: `if (first + row < params.pixels && first_quad + column < params.out_q) {
