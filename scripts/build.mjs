@@ -30,12 +30,12 @@ if (!existsSync(tsc)) {
 const built = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], { stdio: 'inherit' });
 if (built.status !== 0) process.exit(built.status ?? 1);
 
-// No minifier looks into a template: comments in the text of a kernel would be downloaded.
+// No minifier looks into a template: comments and indentation in the text of a kernel would be downloaded.
 for (const entry of readdirSync(join(dist, 'kernels'), { recursive: true, withFileTypes: true })) {
   if (!entry.isFile() || !entry.name.endsWith('.js')) continue;
   const path = join(entry.parentPath ?? entry.path, entry.name);
   const text = readFileSync(path, 'utf8');
-  const bare = text.replace(/^[ \t]*\/\/ .*\n/gm, '');
+  const bare = text.replace(/^[ \t]*\/\/ .*\n/gm, '').replace(/^[ \t]+/gm, '');
   if (bare !== text) writeFileSync(path, bare);
 }
 

@@ -15,13 +15,13 @@ const uses = [
   {
     use: 'recognise faces',
     imports: '{ openGpu, fetchWeights, FaceRecognizer, Facebank, drawFaces }',
-    kilobytes: 56,
+    kilobytes: 58,
     without: ['weights/onnx/export', 'nets/initialize', 'lower_training', 'margin_loss', 'backward.js'],
   },
   {
     use: 'find faces, weights read by yourself',
     imports: '{ openGpu, Mtcnn, readSafetensors }',
-    kilobytes: 40,
+    kilobytes: 42,
     without: [
       'nets/iresnet',
       'nets/mobilefacenet',
