@@ -3,8 +3,8 @@
 // npm run bench -- --peers --train [--only …] [--batch 16] [--runs 3]    their training steps: peers_train.ts
 //
 // One JSON line a measurement, on standard output: each net (milliseconds, GFLOP/s, first run with what the driver
-// compiles, peak GPU memory) beside the device's own rate of multiply-adds measured in the same run, and
-// annotating a picture end to end, stage by stage. Random weights do as well as trained ones for the nets; the
+// compiles, peak GPU memory) and each kind of kernel beside the device's own rates of multiply-adds and of a copy, measured in
+// the same run, and annotating a picture end to end, stage by stage. Random weights do as well as trained ones for the nets; the
 // pipeline needs real ones (WFR_WEIGHTS) and is left out without.
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -16,7 +16,7 @@ import { GpuPicture } from '../src/face/gpu_picture.js';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
 import { profileProgram } from '../src/gpu/profile.js';
 import { Model } from '../src/graph/model.js';
-import { measureFmaRate } from '../src/kernels/probe/measure.js';
+import { measureCopyRate, measureFmaRate } from '../src/kernels/probe/measure.js';
 import { renderAnnotated } from '../src/media/annotate.node.js';
 import { decodePicture } from '../src/media/decode.node.js';
 import { describe } from '../src/nets/describe.js';
@@ -107,6 +107,8 @@ async function kernels(gpu: Gpu, net: string, executable: Awaited<ReturnType<Mod
       ms: round(f.ms, 3),
       gflops: round(f.flops / f.ms / 1e6, 2),
       gbytes: round(f.bytes / f.ms / 1e6, 2),
+      // Of what the slower of the two probes allows: the roofline of what the kernel computes and must move.
+      share_of_roof: round(Math.max(f.flops / peak, f.bytes / copyRate) / f.ms / 1e6, 3),
     });
   }
 }
@@ -187,10 +189,12 @@ function precisionOption(): 'f32' | 'f16' {
 
 const probe = await openGpu();
 const { gflops: peak } = await measureFmaRate(probe, 1);
+const copyRate = await measureCopyRate(probe);
 emit({
   bench: 'device',
   adapter: adapterName(probe),
   fma_gflops: round(peak, 1),
+  copy_gbs: round(copyRate, 1),
   precision: precisionOption(),
   date: new Date().toISOString().slice(0, 10),
 });

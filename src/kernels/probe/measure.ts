@@ -1,5 +1,6 @@
 import type { BufferRange, Gpu } from '../../gpu/gpu.js';
 import { Program } from '../../gpu/program.js';
+import { copyProbe } from './copy.js';
 import { fmaProbe, probeWorkgroupSize } from './fma.js';
 
 export interface FmaRate {
@@ -58,5 +59,46 @@ export async function measureFmaRate(gpu: Gpu, seconds = 2): Promise<FmaRate> {
   } finally {
     program.destroy();
     gpu.destroyBuffer(out);
+  }
+}
+
+/** Bytes that are copied at a time: more than any cache holds. */
+const COPIED = { cpu: 2 ** 26, gpu: 2 ** 27 };
+
+/**
+ * Measures the rate of a copy on the device, 10⁹ bytes a second, read and written counted.
+ * @param seconds how long to measure, after compilation.
+ */
+export async function measureCopyRate(gpu: Gpu, seconds = 1): Promise<number> {
+  const bytes = Math.min(COPIED[gpu.traits.kind], gpu.traits.maxBindingBytes);
+  const ranges = ['x', 'out'].map((name) => ({
+    buffer: gpu.createStorage(bytes, `probe/${name}`),
+    offset: 0,
+    size: bytes,
+  }));
+  const program = await Program.create(gpu, [
+    copyProbe<BufferRange>(gpu.traits, bytes / 16, ranges[0], ranges[1]),
+  ]);
+  /** Seconds of so many copies in one submit. */
+  const timed = async (copies: number): Promise<number> => {
+    const start = performance.now();
+    await gpu.runAndRead((encoder) => {
+      for (let i = 0; i < copies; i++) program.record(encoder);
+    }, []);
+    return (performance.now() - start) / 1000;
+  };
+  try {
+    await timed(1);
+    // So many that the submit does not count.
+    let copies = 1;
+    while ((await timed(copies)) < 0.05 && copies < 1024) copies *= 2;
+    let best = Number.POSITIVE_INFINITY;
+    const end = performance.now() + seconds * 1000;
+    do best = Math.min(best, (await timed(copies)) / copies);
+    while (performance.now() < end);
+    return (2 * bytes) / best / 1e9;
+  } finally {
+    program.destroy();
+    for (const { buffer } of ranges) gpu.destroyBuffer(buffer);
   }
 }
