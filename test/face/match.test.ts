@@ -70,7 +70,9 @@ describe('Facebank', () => {
     expect(b.names).toEqual(['Ann', 'Łukasz']);
     expect(b.entries('Ann').length).toBe(3);
     expect(b.entries().length).toBe(4);
+    expect(b.match(at(0), { threshold: 0.5 }).nearest).toBe('Ann');
     expect(b.remove('Ann')).toBe(true);
+    expect(b.match(at(0), { threshold: 0.5 }).nearest).not.toBe('Ann');
     expect(b.remove('Ann')).toBe(false);
     expect(b.match(at(91), { threshold: 0.5 })).toMatchObject({ name: 'Łukasz', status: 'known' });
   });
