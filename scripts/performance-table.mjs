@@ -1,18 +1,18 @@
 // node scripts/performance-table.mjs [--check] FILE.jsonl …
 //
-// Writes the table of engines in docs/performance.md, between its two markers, from the lines of
-// `npm run bench -- --peers` (kept under bench/history). With --check nothing is written and the status says whether
-// the table is what the files give.
+// Writes the tables of docs/performance.md, each between its two markers: that of engines from the lines of
+// `npm run bench -- --peers`, that of kernels from those of `npm run bench` (kept under bench/history). A table that the
+// files have no lines for stays as it is. With --check nothing is written and the status says whether the tables are
+// what the files give.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const docs = path.join(import.meta.dirname, '..', 'docs', 'performance.md');
-const BEGIN = '<!-- peers: written by scripts/performance-table.mjs -->';
-const END = '<!-- /peers -->';
 
 /**
  * @typedef {{ bench: string, net: string, engine: string, ms?: number, processor_ms?: number, first_ms?: number,
- *   cosine?: number, failed?: string }} Line
+ *   cosine?: number, failed?: string, kernel?: string, calls?: number, gflops?: number | null, gbytes?: number | null,
+ *   share_of_roof?: number | null }} Line
  * @param {string} text
  * @returns {Line[]}
  */
@@ -22,13 +22,14 @@ export const linesOf = (text) =>
     .filter((l) => l.startsWith('{'))
     .map((l) => JSON.parse(l));
 
+const number = (/** @type {number | null | undefined} */ v) =>
+  v === undefined || v === null ? '' : v >= 100 ? v.toFixed(0) : v.toFixed(1);
+
 /** One row an engine, one group of columns a net. @param {Line[]} lines @returns {string} */
 export function peersTable(lines) {
   const peers = lines.filter((l) => l.bench === 'peer');
   const nets = [...new Set(peers.map((l) => l.net))];
   const engines = [...new Set(peers.map((l) => l.engine))];
-  const number = (/** @type {number | undefined} */ v) =>
-    v === undefined ? '' : v >= 100 ? v.toFixed(0) : v.toFixed(1);
   const cell = (/** @type {string} */ engine, /** @type {string} */ net) => {
     const line = peers.findLast((l) => l.engine === engine && l.net === net);
     if (!line) return '';
@@ -42,24 +43,61 @@ export function peersTable(lines) {
   ].join('\n');
 }
 
+/** Share of a net's time below which a kernel is left out. */
+const LEAST = 0.03;
+
+/** One row a kind of kernel and net, longest first. @param {Line[]} lines @returns {string} */
+export function kernelsTable(lines) {
+  const kernels = lines.filter((l) => l.bench === 'kernel');
+  const rows = [...new Set(kernels.map((l) => l.net))].flatMap((net) => {
+    const own = kernels.filter((l) => l.net === net);
+    const total = own.reduce((sum, l) => sum + (l.ms ?? 0), 0);
+    return own
+      .filter((l) => (l.ms ?? 0) >= LEAST * total)
+      .map((l) => {
+        const share = l.share_of_roof == null ? '' : `${(100 * l.share_of_roof).toFixed(0)} %`;
+        return `| ${net} | ${l.kernel} | ${l.calls} | ${number(l.ms)} | ${number(l.gflops)} | ${number(l.gbytes)} | ${share} |`;
+      });
+  });
+  return [
+    '| net | kernel | calls | ms | GFLOP/s | GB/s | of the roof |',
+    '|---|---|---|---|---|---|---|',
+    ...rows,
+  ].join('\n');
+}
+
+const TABLES = [
+  { name: 'peers', bench: 'peer', table: peersTable },
+  { name: 'kernels', bench: 'kernel', table: kernelsTable },
+];
+
+/** The page with the tables that there are lines for. @param {string} page @param {Line[]} lines @returns {string} */
+export function withTables(page, lines) {
+  for (const { name, bench, table } of TABLES) {
+    if (!lines.some((l) => l.bench === bench)) continue;
+    const [begin, end] = [`<!-- ${name}: written by scripts/performance-table.mjs -->`, `<!-- /${name} -->`];
+    const [from, to] = [page.indexOf(begin), page.indexOf(end)];
+    if (from < 0 || to < from) throw new Error(`docs/performance.md lacks the markers ${begin} and ${end}.`);
+    page = `${page.slice(0, from)}${begin}\n\n${table(lines)}\n\n${page.slice(to)}`;
+  }
+  return page;
+}
+
 if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
   const check = process.argv.includes('--check');
   const files = process.argv.slice(2).filter((a) => a !== '--check');
   if (files.length === 0) {
-    console.error('Name one or more JSON-lines files of npm run bench -- --peers.');
+    console.error('Name one or more JSON-lines files of npm run bench, with --peers or without.');
     process.exit(1);
   }
-  const table = peersTable(files.flatMap((f) => linesOf(readFileSync(f, 'utf8'))));
   const page = readFileSync(docs, 'utf8');
-  const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)];
-  if (from < 0 || to < from) {
-    console.error(`docs/performance.md lacks the markers ${BEGIN} and ${END}.`);
-    process.exit(1);
-  }
-  const next = `${page.slice(0, from)}${BEGIN}\n\n${table}\n\n${page.slice(to)}`;
+  const next = withTables(
+    page,
+    files.flatMap((f) => linesOf(readFileSync(f, 'utf8'))),
+  );
   if (check && next !== page) {
     console.error(
-      'The table in docs/performance.md is not what these files give: run the script without --check.',
+      'The tables in docs/performance.md are not what these files give: run the script without --check.',
     );
     process.exit(1);
   }

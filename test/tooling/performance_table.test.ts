@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { linesOf, peersTable } from '../../scripts/performance-table.mjs';
+import { kernelsTable, linesOf, peersTable, withTables } from '../../scripts/performance-table.mjs';
 
 describe('the table of engines', () => {
   it('has a row an engine and a column a net; the last of two measurements counts', () => {
@@ -13,5 +13,40 @@ describe('the table of engines', () => {
       '| a | 120 (240; 1.5 s) |  |',
       '| b | failed | 3.1 (6.3; 1.5 s) |',
     ]);
+  });
+});
+
+describe('the table of kernels', () => {
+  const kernel = (net: string, name: string, ms: number) => ({
+    bench: 'kernel',
+    net,
+    engine: '',
+    kernel: name,
+    calls: 2,
+    ms,
+    gflops: 40.06,
+    gbytes: null,
+    share_of_roof: 0.305,
+  });
+
+  it('leaves out what hardly counts', () => {
+    const lines = [kernel('x', 'a', 98), kernel('x', 'b', 2), kernel('y', 'b', 2)];
+    expect(kernelsTable(lines).split('\n').slice(2)).toEqual([
+      '| x | a | 2 | 98.0 | 40.1 |  | 31 % |',
+      '| y | b | 2 | 2.0 | 40.1 |  | 31 % |',
+    ]);
+  });
+
+  it('goes between its markers and leaves other tables alone', () => {
+    const page = ['peers', 'kernels']
+      .map((n) => `<!-- ${n}: written by scripts/performance-table.mjs -->\nold\n<!-- /${n} -->\n`)
+      .join('text\n');
+    const next = withTables(page, [kernel('x', 'a', 1)]);
+    expect(next).toContain(
+      '<!-- peers: written by scripts/performance-table.mjs -->\nold\n<!-- /peers -->\ntext',
+    );
+    expect(next.match(/old/g)).toHaveLength(1);
+    expect(next).toContain('| x | a |');
+    expect(() => withTables('', [kernel('x', 'a', 1)])).toThrow('markers');
   });
 });
