@@ -1,8 +1,8 @@
 // node scripts/performance-table.mjs [--check] FILE.jsonl …
 //
 // Writes the tables of docs/performance.md, each between its two markers: that of engines from the lines of
-// `npm run bench -- --peers`, that of kernels from those of `npm run bench` (kept under bench/history). A table that the
-// files have no lines for stays as it is. With --check nothing is written and the status says whether the tables are
+// `npm run bench -- --peers`, that of kernels from those of `npm run bench`, those of growth from bench/grow.ts (kept under
+// bench/history). A table that the files have no lines for stays as it is. With --check nothing is written and the status says whether the tables are
 // what the files give.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -12,7 +12,7 @@ const docs = path.join(import.meta.dirname, '..', 'docs', 'performance.md');
 /**
  * @typedef {{ bench: string, net: string, engine: string, ms?: number, processor_ms?: number, first_ms?: number,
  *   cosine?: number, failed?: string, kernel?: string, calls?: number, gflops?: number | null, gbytes?: number | null,
- *   share_of_roof?: number | null }} Line
+ *   share_of_roof?: number | null, grows?: string, size?: number | string }} Line
  * @param {string} text
  * @returns {Line[]}
  */
@@ -66,7 +66,28 @@ export function kernelsTable(lines) {
   ].join('\n');
 }
 
+/** A table a kind of growth: the sizes across, milliseconds, and what else a line says. @param {Line[]} lines @returns {string} */
+export function growthTable(lines) {
+  const grown = lines.filter((l) => l.bench === 'grow');
+  return [...new Set(grown.map((l) => l.grows))]
+    .map((grows) => {
+      const own = grown.filter((l) => l.grows === grows);
+      const known = new Set(['bench', 'grows', 'size', 'ms']);
+      const more = Object.keys(own[0]).filter((k) => !known.has(k));
+      const row = (/** @type {string} */ name, /** @type {keyof Line} */ key) =>
+        `| ${name} | ${own.map((l) => l[key]).join(' | ')} |`;
+      return [
+        row(`**${grows}**`, 'size'),
+        `|---|${own.map(() => '---').join('|')}|`,
+        row('ms', 'ms'),
+        ...more.map((k) => row(k.replaceAll('_', ' '), /** @type {keyof Line} */ (k))),
+      ].join('\n');
+    })
+    .join('\n\n');
+}
+
 const TABLES = [
+  { name: 'growth', bench: 'grow', table: growthTable },
   { name: 'peers', bench: 'peer', table: peersTable },
   { name: 'kernels', bench: 'kernel', table: kernelsTable },
 ];

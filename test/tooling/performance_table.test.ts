@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { kernelsTable, linesOf, peersTable, withTables } from '../../scripts/performance-table.mjs';
+import {
+  growthTable,
+  kernelsTable,
+  linesOf,
+  peersTable,
+  withTables,
+} from '../../scripts/performance-table.mjs';
 
 describe('the table of engines', () => {
   it('has a row an engine and a column a net; the last of two measurements counts', () => {
@@ -49,4 +55,17 @@ describe('the table of kernels', () => {
     expect(next).toContain('| x | a |');
     expect(() => withTables('', [kernel('x', 'a', 1)])).toThrow('markers');
   });
+});
+
+it('makes a table of each kind of growth', () => {
+  const line = (grows: string, size: number, ms: number, more: object) =>
+    JSON.stringify({ bench: 'grow', grows, size, ms, ...more });
+  const lines = [
+    line('batch', 1, 5, { ms_each: 5 }),
+    line('batch', 8, 16, { ms_each: 2 }),
+    line('bank', 100, 0.1, {}),
+  ];
+  expect(growthTable(linesOf(lines.join('\n')))).toBe(
+    '| **batch** | 1 | 8 |\n|---|---|---|\n| ms | 5 | 16 |\n| ms each | 5 | 2 |\n\n| **bank** | 100 |\n|---|---|\n| ms | 0.1 |',
+  );
 });
