@@ -74,13 +74,17 @@ export function growthTable(lines) {
       const own = grown.filter((l) => l.grows === grows);
       const known = new Set(['bench', 'grows', 'size', 'ms']);
       const more = Object.keys(own[0]).filter((k) => !known.has(k));
+      const cell = (/** @type {string | number | null | undefined} */ v) =>
+        typeof v === 'number' && v < 1 ? v : typeof v === 'number' && !Number.isInteger(v) ? number(v) : v;
       const row = (/** @type {string} */ name, /** @type {keyof Line} */ key) =>
-        `| ${name} | ${own.map((l) => l[key]).join(' | ')} |`;
+        `| ${name} | ${own.map((l) => cell(l[key])).join(' | ')} |`;
       return [
         row(`**${grows}**`, 'size'),
         `|---|${own.map(() => '---').join('|')}|`,
         row('ms', 'ms'),
-        ...more.map((k) => row(k.replaceAll('_', ' '), /** @type {keyof Line} */ (k))),
+        ...more.map((k) =>
+          row(k.replace(/_mb$/, ', MB').replaceAll('_', ' '), /** @type {keyof Line} */ (k)),
+        ),
       ].join('\n');
     })
     .join('\n\n');
