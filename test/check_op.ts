@@ -2,7 +2,7 @@ import { afterAll } from 'vitest';
 import { type BufferRange, type Gpu, type GpuOptions, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType, KernelCall } from '../src/gpu/kernel_call.js';
 import { Program } from '../src/gpu/program.js';
-import type { DeviceTraits } from '../src/gpu/traits.js';
+import type { DeviceTraits, TileSide } from '../src/gpu/traits.js';
 import { halfBits } from '../src/kernels/packing.js';
 import { channelsOf, type Operand, pad, quads, rowsOf, tensorBytes } from '../src/kernels/tensor.js';
 
@@ -31,6 +31,14 @@ export const card = (traits: DeviceTraits): DeviceTraits => ({
   subgroups: false,
   subgroupSize: 0,
 });
+
+/** The same, measured. */
+export const tuned = (traits: DeviceTraits, side: TileSide, workgroups: number): DeviceTraits => ({
+  ...(traits.kind === 'gpu' ? traits : card(traits)),
+  tuning: { side, workgroups },
+});
+
+export const TOO_SMALL = "the device's limits do not allow workgroups of this tile";
 
 /** Repeatable numbers in [-1, 1), never zero, so that a dropped term shows. */
 export function noise(length: number, seed = 1): Float32Array {

@@ -1,7 +1,7 @@
 import { GpuError } from './errors.js';
 import { expectWait, type Pace } from './pace.js';
 import { PipelineCache } from './pipelines.js';
-import { type DeviceTraits, MATRIX_FEATURE, traitsOf } from './traits.js';
+import { checkTuning, type DeviceTraits, MATRIX_FEATURE, type Tuning, traitsOf } from './traits.js';
 
 export interface GpuOptions {
   /** Which adapter to prefer where there are several. Default `high-performance`. */
@@ -20,6 +20,11 @@ export interface GpuOptions {
    * without such units are used as if it were off (`traits.subgroupMatrix` tells).
    */
   matrixUnits?: boolean;
+  /**
+   * What `tuneProducts` measured on this device, or how to look it up by the adapter's names. Software adapters have no
+   * use for it.
+   */
+  tuning?: Tuning | ((info: GPUAdapterInfo) => Tuning | undefined | Promise<Tuning | undefined>);
   /** Test hook: stay at WebGPU's guaranteed limits and features, whatever the adapter offers. */
   minimal?: boolean;
 }
@@ -50,7 +55,7 @@ const isNode = (): boolean => typeof process !== 'undefined' && Boolean(process.
 /**
  * Finds an adapter (Dawn under Node, `navigator.gpu` in a page or worker) and opens a device with every limit
  * and feature of use that it offers.
- * @throws GpuError when there is no WebGPU or no adapter, saying what to install.
+ * @throws GpuError when there is no WebGPU or no adapter, saying what to install; when `tuning` is none.
  */
 export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
   let entry: GPU | undefined;
@@ -84,6 +89,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
         : 'WebGPU is there but found no adapter. Check that hardware acceleration is on and that the graphics driver is not block-listed (chrome://gpu).',
     );
   }
+  const found = typeof options.tuning === 'function' ? await options.tuning(adapter.info) : options.tuning;
+  const tuning = found && checkTuning(found);
   const requiredFeatures: GPUFeatureName[] = [];
   const requiredLimits: Record<string, number> = {};
   if (!options.minimal) {
@@ -94,7 +101,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     for (const l of WANTED_LIMITS) requiredLimits[l] = adapter.limits[l];
   }
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: 'wfr' });
-  return new Gpu(entry, adapter, device);
+  return new Gpu(entry, adapter, device, tuning);
 }
 
 /**
@@ -116,8 +123,9 @@ export class Gpu {
     readonly entry: GPU,
     readonly adapter: GPUAdapter,
     readonly device: GPUDevice,
+    tuning?: Tuning,
   ) {
-    this.traits = traitsOf(adapter.info, device);
+    this.traits = traitsOf(adapter.info, device, tuning);
     this.pipelines = new PipelineCache(device);
     device.addEventListener('uncapturederror', (event) => {
       const { error } = event as GPUUncapturedErrorEvent;

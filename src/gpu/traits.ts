@@ -1,3 +1,5 @@
+import { GpuError } from './errors.js';
+
 /** What a kernel's plan may know about the device when it picks a variant and a tile. */
 export interface DeviceTraits {
   /** `cpu`: a software driver (lavapipe, SwiftShader), where lanes are SIMD lanes and a workgroup is one core. */
@@ -13,6 +15,30 @@ export interface DeviceTraits {
   readonly maxStorageBuffers: number;
   /** What one operation of the matrix units multiplies, f16 with sums in f32; only with `GpuOptions.matrixUnits`. */
   readonly subgroupMatrix?: MatrixShape;
+  /** What was measured on this device (`GpuOptions.tuning`); without it plans are as for a large card. */
+  readonly tuning?: Tuning;
+}
+
+/** Sides of the square tiles in which hardware GPUs make products in f32. */
+export const TILE_SIDES = [32, 64, 128] as const;
+export type TileSide = (typeof TILE_SIDES)[number];
+
+/** What the best plans of a hardware GPU depend on and only measuring tells: `tuneProducts` does. */
+export interface Tuning {
+  /** Side of the tiles of products that have enough of them. */
+  readonly side: TileSide;
+  /** Workgroups that fill the device, 1 to 65535: a product with fewer tiles is made in parts. */
+  readonly workgroups: number;
+}
+
+/** @throws GpuError when it is none. */
+export function checkTuning(tuning: Tuning): Tuning {
+  const { side, workgroups } = tuning;
+  const isSane = Number.isInteger(workgroups) && workgroups >= 1 && workgroups <= 65535;
+  if (TILE_SIDES.includes(side) && isSane) return { side, workgroups };
+  throw new GpuError(
+    `tuning ${JSON.stringify({ side, workgroups })}: side must be ${TILE_SIDES.join(', ')}, workgroups a whole number from 1 to 65535, as tuneProducts() gives them.`,
+  );
 }
 
 /** m × k times k × n. */
@@ -55,7 +81,7 @@ type AdapterInfo = GPUAdapterInfo & {
   subgroupMatrixConfigs?: Iterable<MatrixConfig>;
 };
 
-export function traitsOf(adapterInfo: GPUAdapterInfo, device: GPUDevice): DeviceTraits {
+export function traitsOf(adapterInfo: GPUAdapterInfo, device: GPUDevice, tuning?: Tuning): DeviceTraits {
   const info = adapterInfo as AdapterInfo;
   const names = `${info.vendor} ${info.architecture} ${info.device} ${info.description}`.toLowerCase();
   const subgroups = device.features.has('subgroups' as GPUFeatureName);
@@ -71,5 +97,6 @@ export function traitsOf(adapterInfo: GPUAdapterInfo, device: GPUDevice): Device
     maxBindingBytes: Math.min(device.limits.maxStorageBufferBindingSize, device.limits.maxBufferSize),
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     subgroupMatrix: matrixShapeOf(info, device),
+    tuning,
   };
 }

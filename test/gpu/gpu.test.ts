@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { GpuError } from '../../src/gpu/errors.js';
 import { type Gpu, openGpu } from '../../src/gpu/gpu.js';
 import { type KernelCall, u32, uniformBytes, wgslOf } from '../../src/gpu/kernel_call.js';
 import { profileProgram } from '../../src/gpu/profile.js';
@@ -157,5 +158,36 @@ describe('a device', () => {
     expect(await Promise.all([read()])).toEqual([[1, 2, 3]]);
     expect(gpu.stats).toEqual(before);
     buffers.destroy();
+  });
+});
+
+describe('a tuning', () => {
+  it('goes into the traits, also looked up by the adapter', async () => {
+    const tuning = { side: 32, workgroups: 48 } as const;
+    const asked: string[] = [];
+    const look = async (info: GPUAdapterInfo) => {
+      asked.push(info.description);
+      return tuning;
+    };
+    for (const given of [tuning, look]) {
+      const tuned = await openGpu({ tuning: given });
+      expect(tuned.traits.tuning).toEqual(tuning);
+      tuned.close();
+    }
+    expect(asked).toEqual([gpu.adapter.info.description]);
+    expect(gpu.traits.tuning).toBeUndefined();
+  });
+
+  it.each([
+    { side: 48, workgroups: 128 },
+    { side: 64, workgroups: 0 },
+    { side: 64, workgroups: 1.5 },
+    { side: 64, workgroups: 1e9 },
+    { side: 64 },
+    {},
+  ])('%j is refused, with what is allowed', async (tuning) => {
+    const failure = await openGpu({ tuning: tuning as never }).catch((e: Error) => e);
+    expect(failure).toBeInstanceOf(GpuError);
+    expect((failure as Error).message).toMatch(/side must be 32, 64, 128, workgroups a whole number/);
   });
 });

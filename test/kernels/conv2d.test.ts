@@ -2,15 +2,16 @@ import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-cpu';
 import { describe, expect, it } from 'vitest';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
-import type { DeviceTraits } from '../../src/gpu/traits.js';
+import { type DeviceTraits, TILE_SIDES, type TileSide } from '../../src/gpu/traits.js';
 import { conv2dForward } from '../../src/kernels/conv2d/forward.js';
+import { isAllowed, TILES } from '../../src/kernels/conv2d/gemm.js';
 import { tileOf } from '../../src/kernels/conv2d/matrix.js';
 import { planConv2d } from '../../src/kernels/conv2d/plan.js';
 import { conv2dReference } from '../../src/kernels/conv2d/reference.js';
 import { splitTile } from '../../src/kernels/conv2d/tiled.js';
 import type { Activation, Conv2dPlan, Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { packParameter } from '../../src/kernels/packing.js';
-import { card, checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+import { card, checkOp, noise, roundedTo, sharedGpu, TOO_SMALL, tuned } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
 import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
@@ -80,6 +81,12 @@ const NARROW_SHAPES: Conv2dShape[] = [
   shapeOf(2, 5, 7, 32, 2, k1),
   shapeOf(1, 41, 31, 20, 4, k1),
   shapeOf(5, 1, 1, 130, 10, k1),
+];
+
+/** Several tiles of any side, none at the border full; sums that end in the middle of a step, the second in parts. */
+const TILE_CASES: [Conv2dShape, number][] = [
+  [shapeOf(3, 9, 7, 29, 134), 1],
+  [shapeOf(3, 9, 7, 261, 134, k1), 1000],
 ];
 
 interface Case {
@@ -225,11 +232,56 @@ describe('conv2d forward', () => {
     300_000,
   );
 
+  // What is planned untuned, 64, is tested above. The largest compiles for a quarter of a minute.
+  it.for(
+    TILE_SIDES.filter((side) => side !== 64).flatMap((side) =>
+      (side === 128 ? TILE_CASES.slice(0, 1) : TILE_CASES).map(
+        ([s, workgroups]) => [side, describeShape(s), workgroups, s] as const,
+      ),
+    ),
+  )(
+    'in tiles of %i: %s for %i workgroups',
+    { timeout: 300_000 },
+    async ([side, , workgroups, s], context) => {
+      const traits = tuned((await sharedGpu()).traits, side, workgroups);
+      context.skip(!isAllowed(TILES[side], traits), TOO_SMALL);
+      const plan = planConv2d(s, traits);
+      expect(plan.tile.side).toBe(side);
+      expect(plan.tile.splits > 1).toBe(workgroups > 1);
+      await check(s, EPILOGUES[2], plan, { traits });
+    },
+  );
+
+  it('is planned by the tuning of a card', async () => {
+    const { traits } = await sharedGpu();
+    const roomy = { ...card(traits), maxInvocations: 256, maxWorkgroupBytes: 32768 };
+    const plan = (s: Conv2dShape, side: TileSide, workgroups: number, t: DeviceTraits = roomy) =>
+      planConv2d(s, tuned(t, side, workgroups)).tile;
+    // Of 128×128 it has 392.
+    const large = shapeOf(16, 56, 56, 64, 128);
+    expect(planConv2d(large, roomy).tile).toEqual(plan(large, 64, 128));
+    expect(plan(large, 128, 392)).toMatchObject({ side: 128, splits: 1 });
+    expect(plan(large, 128, 393)).toMatchObject({ side: 64, splits: 1 });
+    expect(plan(large, 32, 128)).toMatchObject({ side: 32, splits: 1 });
+    expect(plan(shapeOf(16, 56, 56, 64, 64), 128, 1).side).toBe(64);
+    expect(plan(large, 128, 128, { ...roomy, maxWorkgroupBytes: 16384 }).side).toBe(64);
+    expect(plan(large, 128, 128, { ...roomy, maxInvocations: 128 }).side).toBe(64);
+    // Of 64×64 it has 8.
+    const small = shapeOf(1, 7, 7, 512, 512);
+    expect(planConv2d(small, roomy).tile.splits).toBe(32);
+    expect(plan(small, 64, 16).splits).toBe(4);
+    expect(plan(small, 64, 8).splits).toBe(1);
+    const units = { ...withUnits(traits), maxWorkgroupBytes: 65536 };
+    const halves = (workgroups: number) =>
+      planConv2d(large, tuned(units, 64, workgroups), { precision: 'f16' }).tile.side;
+    expect([halves(392), halves(393)]).toEqual([128, 64]);
+  });
+
   /** Every tile, exactly with whole numbers, and any numbers. */
   const checkUnits = async (s: Conv2dShape, c: Case, traits: DeviceTraits, units: 'own' | 'emulated') => {
     for (const side of [64, 128]) {
       const depth = s.kernelHeight * s.kernelWidth * Math.ceil(s.inChannels / 4) * 4;
-      const tile = { ...splitTile(1, 1, depth, tileOf(side, traits.subgroupMatrix!)) };
+      const tile = { ...splitTile(1, 1, depth, tileOf(side, traits.subgroupMatrix!), 128) };
       const plan: Conv2dPlan = { variant: 'matrix', packing: 'f16', tile };
       await check(s, c, plan, { traits, units, whole: true });
       const steps = truncated(s.kernelHeight * s.kernelWidth * s.inChannels);

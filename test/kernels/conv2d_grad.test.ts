@@ -3,7 +3,8 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-core/dist/register_all_gradients.js';
 import { describe, expect, it } from 'vitest';
 import type { FloatType } from '../../src/gpu/kernel_call.js';
-import type { DeviceTraits } from '../../src/gpu/traits.js';
+import { type DeviceTraits, TILE_SIDES } from '../../src/gpu/traits.js';
+import { isAllowed, TILES } from '../../src/kernels/conv2d/gemm.js';
 import { conv2dGradInput } from '../../src/kernels/conv2d/grad_input.js';
 import { planGradInput, planGradWeight } from '../../src/kernels/conv2d/grad_plan.js';
 import {
@@ -17,7 +18,7 @@ import type { Conv2dShape } from '../../src/kernels/conv2d/types.js';
 import { type ParameterLayout, pack, packIndices } from '../../src/kernels/packing.js';
 import { channelSum } from '../../src/kernels/reduce/channel_sum.js';
 import { channelSumReference } from '../../src/kernels/reduce/reference.js';
-import { card, checkOp, noise, roundedTo, sharedGpu } from '../check_op.js';
+import { card, checkOp, noise, roundedTo, sharedGpu, TOO_SMALL, tuned } from '../check_op.js';
 import { depthwise, k1, shapeOf } from './conv2d_shapes.js';
 import { emulated, NO_F16, NO_UNITS, truncated, withUnits } from './matrix_units.js';
 
@@ -212,6 +213,36 @@ describe('gradients of conv2d', () => {
     },
     300_000,
   );
+
+  // What is planned untuned, 64, is tested above.
+  it.for(TILE_SIDES.filter((side) => side !== 64))(
+    'in tiles of %i',
+    { timeout: 300_000 },
+    async (side, context) => {
+      // More than one tile in both gradients, none at the border full; classes of a stride; several chunks.
+      const s = shapeOf(3, 23, 21, 69, 70, { stride: 2 });
+      const traits = tuned((await sharedGpu()).traits, side, 1);
+      context.skip(!isAllowed(TILES[side], traits), TOO_SMALL);
+      expect(planGradInput(s, traits)).toMatchObject({ variant: 'tiled', tile: { side } });
+      expect(planGradWeight(s, traits)).toMatchObject({ variant: 'tiled', tile: { side } });
+      await check(s, { x: 'f16', dy: 'f32' }, traits);
+    },
+  );
+
+  it('are planned by the tuning of a card', async () => {
+    const { traits } = await sharedGpu();
+    const roomy = { ...card(traits), maxInvocations: 256, maxWorkgroupBytes: 32768 };
+    const s = shapeOf(16, 56, 56, 128, 128);
+    const side = (workgroups: number) => {
+      const plan = planGradInput(s, tuned(roomy, 128, workgroups));
+      return plan.variant === 'tiled' && plan.tile.side;
+    };
+    expect([side(392), side(393)]).toEqual([128, 64]);
+    const weight = (workgroups: number) => planGradWeight(s, tuned(roomy, 64, workgroups)).splits;
+    expect(planGradWeight(s, roomy).splits).toBe(weight(128));
+    // 18 × 2 tiles: eight times as many in all as fill the card.
+    expect([weight(128), weight(36)]).toEqual([29, 8]);
+  });
 
   const HALVES: Storage = { x: 'f16', dy: 'f16' };
 

@@ -11,12 +11,14 @@
  * input channel, n an output channel. Two kernels take the same texts: `tiledGemm` here multiplies in f32 with vectors,
  * `matrixGemm` (matrix.ts) in f16 with the device's matrix units.
  *
- * In `tiledGemm` a workgroup of 64 invocations makes 64×64 in steps of 16 in depth. Each step's 64×16 of a and 16×64 of
- * b lie in workgroup memory as quads of rows and of columns, depth by depth, so that two vec4 of each feed 64
+ * In `tiledGemm` a workgroup of, say, 64 invocations makes 64×64 in steps of 16 in depth. Each step's 64×16 of a and 16×64
+ * of b lie in workgroup memory as quads of rows and of columns, depth by depth, so that two vec4 of each feed 64
  * multiply-adds of an invocation, which holds 8 rows by 2 quads of c in registers. The sixteen depths are written out: a
  * card's compiler then loads the next operands while it multiplies.
  */
 import type { FloatType } from '../../gpu/kernel_call.js';
+import type { DeviceTraits, TileSide, Tuning } from '../../gpu/traits.js';
+import { ceilDiv } from '../tensor.js';
 import { lines, range } from './subgroup.js';
 
 /** A tile of c as `side` × `side`, made in steps of `depth` by so many invocations. */
@@ -30,14 +32,47 @@ export interface Tile {
   readonly k?: number;
 }
 
-export const PLAIN: Tile = { side: 64, depth: 16, invocations: 64 };
-const { side: TILE, depth: DEPTH } = PLAIN;
-/** Rows, and columns, of c that an invocation of `tiledGemm` makes, in quads; and quads of a side of the tile. */
-const MADE = 2;
-const QUADS = TILE / 4;
+/** The tiles of `tiledGemm`. Of all, every invocation loads four quads of a and of b a step. */
+export const TILES: Readonly<Record<TileSide, Tile>> = {
+  32: { side: 32, depth: 32, invocations: 64 },
+  64: { side: 64, depth: 16, invocations: 64 },
+  128: { side: 128, depth: 32, invocations: 256 },
+};
+export const PLAIN = TILES[64];
+
+/** For NVIDIA's H100 and H200, and what was not measured. */
+export const UNTUNED: Tuning = { side: 64, workgroups: 128 };
+export const tuningOf = (traits: DeviceTraits): Tuning => traits.tuning ?? UNTUNED;
 
 /** Whether a GEMM of so many rows and columns uses enough of a tile; below, one invocation a quad does better. */
-export const fillsTile = (rows: number, columns: number): boolean => rows >= TILE / 4 && columns >= TILE / 4;
+export const fillsTile = (rows: number, columns: number): boolean =>
+  rows >= PLAIN.side / 4 && columns >= PLAIN.side / 4;
+
+/**
+ * Whether tiles larger than 64×64 have enough to do: they are faster where they leave as many as fill the device.
+ * @param splits parts of the sum that workgroups of their own take.
+ */
+export const fillsLarge = (
+  side: number,
+  rows: number,
+  columns: number,
+  traits: DeviceTraits,
+  splits: number,
+): boolean =>
+  rows > 64 &&
+  columns > 64 &&
+  ceilDiv(rows, side) * ceilDiv(columns, side) * splits >= tuningOf(traits).workgroups;
+
+/** Whether the device's limits allow the workgroups of a tile of `tiledGemm`. */
+export const isAllowed = ({ side, depth, invocations }: Tile, traits: DeviceTraits): boolean =>
+  invocations <= traits.maxInvocations && 2 * side * depth * 4 <= traits.maxWorkgroupBytes;
+
+/** The tile of `tiledGemm` for c of so many rows and columns; `splits` as above. */
+export function plainTile(rows: number, columns: number, traits: DeviceTraits, splits = 1): Tile {
+  const tile = TILES[tuningOf(traits).side];
+  const isFilled = tile.side <= 64 || fillsLarge(tile.side, rows, columns, traits, splits);
+  return isFilled && isAllowed(tile, traits) ? tile : PLAIN;
+}
 
 export interface Gemm {
   /** Functions in front of `main`. */
@@ -108,43 +143,46 @@ const turned = (name: string, j: number) =>
     .map((i) => `${name}${i}[${j}]`)
     .join(', ')})`;
 
-/**
- * Quads that are turned round come from `DEPTH / 4` neighbours for each quad of rows. So that these write to different
- * banks, a depth quad's places are exchanged among themselves by an exclusive or.
- */
-const exchanged = (place: string, depthQuad: string) => `((${place}) ^ (${depthQuad} * ${32 / DEPTH}u))`;
-
-export function tiledGemm(gemm: Gemm): string {
-  const at = placesIn(PLAIN);
+export function tiledGemm(gemm: Gemm, tile: Tile): string {
+  const { side, depth, invocations } = tile;
+  const at = placesIn(tile);
+  /** Quads of a side of the tile; rows, and columns, of c that an invocation makes, in quads. */
+  const quads = side / 4;
+  const made = quads / Math.sqrt(invocations);
+  /**
+   * Quads that are turned round come from `depth / 4` neighbours for each quad of rows. So that these write to different
+   * banks, a depth quad's places are exchanged among themselves by an exclusive or.
+   */
+  const exchanged = (place: string, depthQuad: string) => `((${place}) ^ (${depthQuad} * ${32 / depth}u))`;
   const isTurned = { a: gemm.a === 'rows', b: gemm.b === 'blocks' };
   const kept = (name: 'a' | 'b', j: number) => `let ${name}_${j} = ${counted(gemm, name, j)};`;
   const place = (name: 'a' | 'b', j: number) =>
     isTurned[name]
-      ? `${name}_tile[(${at.quad} * 4u + ${j}u) * ${QUADS}u + ${exchanged(at.line, at.quad)}] = ${turned(`${name}_`, j)};`
-      : `${name}_tile[(${at.down} * 4u + ${j}u) * ${QUADS}u + ${at.across}] = ${name}_${j};`;
+      ? `${name}_tile[(${at.quad} * 4u + ${j}u) * ${quads}u + ${exchanged(at.line, at.quad)}] = ${turned(`${name}_`, j)};`
+      : `${name}_tile[(${at.down} * 4u + ${j}u) * ${quads}u + ${at.across}] = ${name}_${j};`;
   const load = (name: 'a' | 'b', lane: string, h: number, k: number) => {
-    const quad = `${lane} + ${(h * QUADS) / MADE}u`;
-    return `${name}_tile[${k * QUADS}u + ${isTurned[name] ? exchanged(quad, `${Math.floor(k / 4)}u`) : quad}]`;
+    const quad = `${lane} + ${(h * quads) / made}u`;
+    return `${name}_tile[${k * quads}u + ${isTurned[name] ? exchanged(quad, `${Math.floor(k / 4)}u`) : quad}]`;
   };
-  /** A quad of rows that was turned round has every sixteenth row (see aRow). */
+  /** A quad of rows that was turned round has rows a quarter of the side apart (see aRow). */
   const row = (i: number) => {
-    const quad = `(y + ${(Math.floor(i / 4) * QUADS) / MADE}u)`;
-    return isTurned.a ? `${quad} + ${(i % 4) * QUADS}u` : `${quad} * 4u + ${i % 4}u`;
+    const quad = `(y + ${(Math.floor(i / 4) * quads) / made}u)`;
+    return isTurned.a ? `${quad} + ${(i % 4) * quads}u` : `${quad} * 4u + ${i % 4}u`;
   };
-  const each = (f: (i: number, h: number) => string) => lines(4 * MADE, (i) => lines(MADE, (h) => f(i, h)));
+  const each = (f: (i: number, h: number) => string) => lines(4 * made, (i) => lines(made, (h) => f(i, h)));
   return `
 alias Quad = vec4<f32>;
-var<workgroup> a_tile: array<Quad, ${DEPTH * QUADS}>;
-var<workgroup> b_tile: array<Quad, ${DEPTH * QUADS}>;
+var<workgroup> a_tile: array<Quad, ${depth * quads}>;
+var<workgroup> b_tile: array<Quad, ${depth * quads}>;
 ${gemm.functions}
-@compute @workgroup_size(${PLAIN.invocations})
+@compute @workgroup_size(${invocations})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-  let x = t % ${QUADS / MADE}u;
-  let y = t / ${QUADS / MADE}u;
+  let x = t % ${quads / made}u;
+  let y = t / ${quads / made}u;
 ${each((i, h) => `  var s${i}_${h} = Quad();`)}
 ${lines(at.loads, (j) => `  var a${j} = Quad(); var b${j} = Quad();`)}
 ${gemm.setup}
-  let steps = (depth + ${DEPTH / 4 - 1}u) / ${DEPTH / 4}u;
+  let steps = (depth + ${depth / 4 - 1}u) / ${depth / 4}u;
   {
 ${gemm.fetch}
   }
@@ -158,14 +196,14 @@ ${lines(at.loads, (j) => `      ${place('a', j)} ${place('b', j)}`)}
 ${gemm.fetch}
     }
 ${lines(
-  DEPTH,
+  depth,
   (k) => `    {
-${lines(MADE, (h) => `      let x${h} = ${load('a', 'y', h, k)}; let y${h} = ${load('b', 'x', h, k)};`)}
+${lines(made, (h) => `      let x${h} = ${load('a', 'y', h, k)}; let y${h} = ${load('b', 'x', h, k)};`)}
 ${each((i, h) => `      s${i}_${h} = fma(Quad(x${Math.floor(i / 4)}[${i % 4}]), y${h}, s${i}_${h});`)}
     }`,
 )}
     workgroupBarrier();
   }
-${each((i, h) => `  { let row = ${row(i)}; let column = x + ${(h * QUADS) / MADE}u; let v = s${i}_${h}; ${gemm.store} }`)}
+${each((i, h) => `  { let row = ${row(i)}; let column = x + ${(h * quads) / made}u; let v = s${i}_${h}; ${gemm.store} }`)}
 }`;
 }

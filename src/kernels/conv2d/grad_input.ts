@@ -50,10 +50,9 @@ function planned<B>(call: GradInputCall<B>, plan: GradInputPlan): KernelCall<B>[
       return gradInputGrouped(call);
     case 'subgroup':
       return gradInputSubgroup(call, plan.tile);
+    case 'tiled':
     case 'matrix':
       return gradInputTiled(call, plan.tile);
-    case 'tiled':
-      return gradInputTiled(call);
     default:
       return gradInputDirect(call);
   }

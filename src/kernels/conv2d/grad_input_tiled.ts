@@ -5,7 +5,7 @@
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, quads, read, write } from '../tensor.js';
-import { PLAIN, placesIn, quadLoad, type Tile } from './gemm.js';
+import { placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
@@ -28,7 +28,7 @@ const TAP = `// Beyond the last tap every output is outside.
         tap = (tap_y * params.out_w + tap_x) * params.out_q;
         tap_weight = (ky * params.kernel_w + kx) * params.in_q * 4u * params.out_q;`;
 
-export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile = PLAIN): KernelCall<B>[] {
+export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile): KernelCall<B>[] {
   const s = call.shape;
   const { side } = tile;
   const at = placesIn(tile);

@@ -1,6 +1,6 @@
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
-import { fillsTile, PLAIN, type Tile } from './gemm.js';
+import { fillsTile, plainTile, type Tile, tuningOf } from './gemm.js';
 import { coversMap } from './geometry.js';
 import { largestClass } from './grad_geometry.js';
 import type { StripTile } from './grad_input_depthwise.js';
@@ -14,8 +14,8 @@ export type GradInputPlan =
   | { variant: 'subgroup'; tile: SubgroupTile }
   | { variant: 'strip'; tile: StripTile }
   | { variant: 'global'; size: number }
-  | { variant: 'matrix'; tile: Tile }
-  | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' | 'pointwise' };
+  | { variant: 'matrix' | 'tiled'; tile: Tile }
+  | { variant: 'direct' | 'depthwise' | 'grouped' | 'pointwise' };
 
 export interface SplitPlan {
   /** Partial gradients; 1 writes the gradient itself. */
@@ -31,8 +31,8 @@ export type GradWeightPlan = SplitPlan &
   (
     | { variant: 'subgroup'; tile: SubgroupTile }
     | { variant: 'strip'; tile: { columns: number; rows: number; size: number } }
-    | { variant: 'matrix'; tile: Tile }
-    | { variant: 'direct' | 'tiled' | 'depthwise' | 'grouped' }
+    | { variant: 'matrix' | 'tiled'; tile: Tile }
+    | { variant: 'direct' | 'depthwise' | 'grouped' }
   );
 
 /**
@@ -53,11 +53,12 @@ export function planGradInput(s: Conv2dShape, traits: DeviceTraits, halves = fal
     const columns = quads(s.inChannels) * 4;
     // Of the taps a class has its share.
     const depth = ceilDiv(s.kernelHeight * s.kernelWidth, s.stride ** 2) * quads(s.outChannels) * 4;
-    const tile = halves && matrixTile(largestClass(s), columns, depth, traits);
+    const pixels = largestClass(s);
+    const tile = halves && matrixTile(pixels, columns, depth, traits);
     if (tile) return { variant: 'matrix', tile };
-    return {
-      variant: traits.kind === 'gpu' && fillsTile(largestClass(s), s.inChannels) ? 'tiled' : 'direct',
-    };
+    return traits.kind === 'gpu' && fillsTile(pixels, s.inChannels)
+      ? { variant: 'tiled', tile: plainTile(pixels, columns, traits) }
+      : { variant: 'direct' };
   }
   if (takesPointwise(s, s.inChannels, traits)) return { variant: 'pointwise' };
   const lanes = traits.subgroupSize;
@@ -108,12 +109,17 @@ export function planGradWeight(s: Conv2dShape, traits: DeviceTraits, halves = fa
   }
   const rows = taps * quads(s.inChannels) * 4;
   if (!hasFixedSubgroups(traits)) {
-    const tiledSplit = ({ side }: Tile) =>
-      split(rows, pixels, ceilDiv(1024, ceilDiv(rows, side) * ceilDiv(columns, side)), 256);
-    // The split makes workgroups enough for any tile.
-    const tile = halves && matrixTile(rows, columns, pixels, traits, pixels / 256);
-    if (tile) return { variant: 'matrix', tile, ...tiledSplit(tile) };
-    if (traits.kind === 'gpu' && fillsTile(rows, columns)) return { variant: 'tiled', ...tiledSplit(PLAIN) };
+    // Chunks of this many pixels make workgroups enough for any tile.
+    const least = 256;
+    const wanted = 8 * tuningOf(traits).workgroups;
+    const tiledSplit = (tile: Tile) => {
+      const tiles = ceilDiv(rows, tile.side) * ceilDiv(columns, tile.side);
+      return { tile, ...split(rows, pixels, ceilDiv(wanted, tiles), least) };
+    };
+    const matrix = halves && matrixTile(rows, columns, pixels, traits, pixels / least);
+    if (matrix) return { variant: 'matrix', ...tiledSplit(matrix) };
+    if (traits.kind === 'gpu' && fillsTile(rows, columns))
+      return { variant: 'tiled', ...tiledSplit(plainTile(rows, columns, traits, pixels / least)) };
     return { variant: 'direct', ...split(rows, pixels, ceilDiv(invocations, (rows * columns) / 16), 64) };
   }
   const lanes = traits.subgroupSize;

@@ -34,10 +34,9 @@ export function conv2dGradWeight<B>(call: GradWeightCall<B>, traits: DeviceTrait
         return gradWeightGrouped(call, partial, plan);
       case 'subgroup':
         return gradWeightSubgroup(call, partial, plan);
+      case 'tiled':
       case 'matrix':
         return gradWeightTiled(call, partial, plan, plan.tile);
-      case 'tiled':
-        return gradWeightTiled(call, partial, plan);
       default:
         return gradWeightDirect(call, partial, plan);
     }

@@ -5,7 +5,7 @@
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import { ceilDiv, DIVIDE, read } from '../tensor.js';
-import { PLAIN, placesIn, quadLoad, type Tile } from './gemm.js';
+import { placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import type { SplitPlan } from './grad_plan.js';
 import type { GradWeightCall } from './grad_types.js';
@@ -55,7 +55,7 @@ export function gradWeightTiled<B>(
   call: GradWeightCall<B>,
   partial: B,
   plan: SplitPlan,
-  tile: Tile = PLAIN,
+  tile: Tile,
 ): KernelCall<B> {
   const s = call.shape;
   const at = placesIn(tile);

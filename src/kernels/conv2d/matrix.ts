@@ -10,8 +10,7 @@
  * sees quads as it does in `tiledGemm`.
  */
 import type { DeviceTraits, MatrixShape } from '../../gpu/traits.js';
-import { ceilDiv } from '../tensor.js';
-import { counted, fillsTile, type Gemm, placesIn, type Tile, tiledGemm } from './gemm.js';
+import { counted, fillsLarge, fillsTile, type Gemm, placesIn, type Tile, tiledGemm } from './gemm.js';
 import { lines } from './subgroup.js';
 
 /** Invocations of a subgroup; traits name no matrix units where they are more, fewer or not known. */
@@ -31,7 +30,7 @@ export interface GemmKernel {
 export function gemmKernel(tile: Tile, gemm: Gemm): GemmKernel {
   const { m, n, k } = tile;
   if (m === undefined || n === undefined || k === undefined)
-    return { name: 'tiled', directives: [], body: tiledGemm(gemm) };
+    return { name: 'tiled', directives: [], body: tiledGemm(gemm, tile) };
   return { name: 'matrix', directives: DIRECTIVES, body: matrixGemm(gemm, { ...tile, m, n, k }) };
 }
 
@@ -58,9 +57,6 @@ function bytesOf(tile: Tile & MatrixShape): number {
   return 2 * operand * 2 + sharesOf(tile).subgroups * tile.m * (tile.n + RESULT_PAD) * 4;
 }
 
-/** Workgroups below which a card's cores want smaller tiles. */
-const ENOUGH_TILES = 128;
-
 /** The tile of a side that is a multiple of 64: 128 is faster, where it leaves enough tiles. */
 export const tileOf = (side: number, shape: MatrixShape): Tile & MatrixShape => ({
   side,
@@ -84,9 +80,8 @@ export function matrixTile(
   if (!shape || traits.kind !== 'gpu' || !fillsTile(rows, columns) || depth < 32) return undefined;
   const fits = (side: number) => {
     const tile = tileOf(side, shape);
-    const enough = ceilDiv(rows, side) * ceilDiv(columns, side) * splits >= ENOUGH_TILES;
     const allowed = tile.invocations <= traits.maxInvocations && bytesOf(tile) <= traits.maxWorkgroupBytes;
-    return allowed && (side === 64 || (columns > 64 && rows > 64 && enough)) ? tile : undefined;
+    return allowed && (side === 64 || fillsLarge(side, rows, columns, traits, splits)) ? tile : undefined;
   };
   return fits(128) ?? fits(64);
 }

@@ -1,7 +1,7 @@
 import type { FloatType } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { ceilDiv, quads } from '../tensor.js';
-import { fillsTile, PLAIN } from './gemm.js';
+import { fillsTile, plainTile, type Tile, tuningOf } from './gemm.js';
 import { isPointwise } from './geometry.js';
 import { matrixTile } from './matrix.js';
 import { isNarrow } from './narrow.js';
@@ -94,11 +94,12 @@ function cardPlan(s: Conv2dShape, traits: DeviceTraits, halves: boolean): Conv2d
   const columns = quads(s.outChannels) * 4;
   const depth = depthOf(s);
   const matrix = halves && matrixTile(rows, columns, depth, traits);
-  if (matrix)
-    return { variant: 'matrix', packing: 'f16', tile: { ...splitTile(rows, columns, depth, matrix) } };
+  const { workgroups } = tuningOf(traits);
+  const inParts = (tile: Tile) => ({ ...splitTile(rows, columns, depth, tile, workgroups) });
+  if (matrix) return { variant: 'matrix', packing: 'f16', tile: inParts(matrix) };
   const isWide = fillsTile(rows, columns) || (depth >= LONG && fillsTile(Number.POSITIVE_INFINITY, columns));
   if (traits.kind !== 'gpu' || !isWide) return { variant: 'direct', packing: 'f32', tile: {} };
-  return { variant: 'tiled', packing: 'f32', tile: { ...splitTile(rows, columns, depth, PLAIN) } };
+  return { variant: 'tiled', packing: 'f32', tile: inParts(plainTile(rows, columns, traits)) };
 }
 
 /** Strips as long as leave each core a few subgroups of them: windows of three compute a row more for each strip. */

@@ -102,15 +102,22 @@ export interface SplitTile extends Tile {
   readonly chunk: number;
 }
 
-/** Workgroups that keep a card's cores busy. */
-const ENOUGH = 128;
 /** Depth of a part at least, for the second pass to be worth it. */
 const LEAST = 128;
 
-/** The tile with as many parts for c of so many rows and columns and a sum so long as fill a card. */
-export function splitTile(rows: number, columns: number, depth: number, tile: Tile): SplitTile {
+/**
+ * The tile with as many parts for c of so many rows and columns and a sum so long as fill a card.
+ * @param enough workgroups that do.
+ */
+export function splitTile(
+  rows: number,
+  columns: number,
+  depth: number,
+  tile: Tile,
+  enough: number,
+): SplitTile {
   const tiles = ceilDiv(rows, tile.side) * ceilDiv(columns, tile.side);
-  const splits = tiles >= ENOUGH ? 1 : Math.min(Math.floor((2 * ENOUGH) / tiles), Math.floor(depth / LEAST));
+  const splits = tiles >= enough ? 1 : Math.min(Math.floor((2 * enough) / tiles), Math.floor(depth / LEAST));
   const chunk = ceilDiv(ceilDiv(depth, Math.max(1, splits)), tile.depth) * tile.depth;
   return { ...tile, splits: ceilDiv(depth, chunk), chunk };
 }
