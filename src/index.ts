@@ -20,6 +20,7 @@ export { FaceRecognizer, mainFace, type NamedFace, type RecognizeOptions } from 
 export { GpuError, WfrError } from './gpu/errors.js';
 export { Gpu, type GpuOptions, openGpu } from './gpu/gpu.js';
 export type { PagePicture } from './gpu/page_picture.js';
+export type { Tuning } from './gpu/traits.js';
 export { type CompileOptions, compile, Executable } from './graph/executable.js';
 export { Graph, type GraphOptions, type Tensor } from './graph/graph.js';
 export { Model, type ModelOptions } from './graph/model.js';
@@ -33,6 +34,7 @@ export {
   type TrainingOptions,
   TrainingStep,
 } from './graph/training.js';
+export { type MeasuredTuning, type TuneOptions, tuneProducts } from './kernels/conv2d/tune.js';
 export type { OptimizerConfig } from './kernels/optimizer/update.js';
 export { type Canvas2D, type DrawnFace, drawFaces } from './media/draw.js';
 export type { Picture } from './media/picture.js';

@@ -71,26 +71,23 @@ export class Program {
 
   /** Records calls `from` to `to` (all by default), in order, into one compute pass. */
   record(encoder: GPUCommandEncoder, from = 0, to = this.steps.length): void {
-    const pass = encoder.beginComputePass();
-    for (const step of this.steps.slice(from, to)) {
-      pass.setPipeline(step.pipeline);
-      pass.setBindGroup(0, step.bindGroup);
-      pass.dispatchWorkgroups(...step.workgroups);
-    }
-    pass.end();
+    recordPass(encoder, this.steps.slice(from, to));
   }
 
   /** Records each call in a pass of its own with time stamps either side (profiling). */
   recordTimed(encoder: GPUCommandEncoder, querySet: GPUQuerySet): void {
     this.steps.forEach((step, i) => {
-      const pass = encoder.beginComputePass({
-        timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+      recordPass(encoder, [step], {
+        querySet,
+        beginningOfPassWriteIndex: 2 * i,
+        endOfPassWriteIndex: 2 * i + 1,
       });
-      pass.setPipeline(step.pipeline);
-      pass.setBindGroup(0, step.bindGroup);
-      pass.dispatchWorkgroups(...step.workgroups);
-      pass.end();
     });
+  }
+
+  /** Records all calls so many times over in one pass (timing). */
+  recordRepeated(encoder: GPUCommandEncoder, times: number, stamps?: GPUComputePassTimestampWrites): void {
+    recordPass(encoder, Array.from({ length: times }, () => this.steps).flat(), stamps);
   }
 
   /** Replaces the uniform values of one call (same fields), e.g. the length of a loop that is being measured. */
@@ -101,6 +98,20 @@ export class Program {
   destroy(): void {
     if (this.uniforms) this.gpu.destroyBuffer(this.uniforms);
   }
+}
+
+function recordPass(
+  encoder: GPUCommandEncoder,
+  steps: readonly Step[],
+  timestampWrites?: GPUComputePassTimestampWrites,
+): void {
+  const pass = encoder.beginComputePass({ timestampWrites });
+  for (const step of steps) {
+    pass.setPipeline(step.pipeline);
+    pass.setBindGroup(0, step.bindGroup);
+    pass.dispatchWorkgroups(...step.workgroups);
+  }
+  pass.end();
 }
 
 const isSameRange = (a: BufferRange, b: BufferRange) =>
