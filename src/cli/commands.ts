@@ -64,6 +64,11 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/weights.js'),
   },
   {
+    name: 'tune',
+    summary: 'measure once which kernels suit your graphics card',
+    load: () => import('./commands/tune.js'),
+  },
+  {
     name: 'doctor',
     summary: 'show what wfr finds on this machine, and what to do about what is missing',
     load: () => import('./commands/doctor.js'),

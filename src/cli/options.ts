@@ -1,6 +1,7 @@
 // Options that several commands share, so that they are called and explained alike everywhere.
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GpuOptions } from '../gpu/gpu.js';
+import { storedTuning } from './tuning.js';
 
 /**
  * Parses a number and refuses what is no number or out of range, with a message that says what is allowed.
@@ -96,9 +97,13 @@ export function gpuOptions(command: Command): Command {
     );
 }
 
-/** What openGpu() takes, from the flags of gpuOptions(). */
+/** What openGpu() takes, from the flags of gpuOptions() and what `wfr tune` measured. */
 export function toGpuOptions(flags: GpuFlags): GpuOptions {
-  return { forceFallbackAdapter: flags.software ?? false, trusted: flags.trusted ?? false };
+  return {
+    forceFallbackAdapter: flags.software ?? false,
+    trusted: flags.trusted ?? false,
+    tuning: (info) => storedTuning(info),
+  };
 }
 
 /** Examples under a command's help: pairs of a command line and what it does. */

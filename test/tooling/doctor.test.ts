@@ -23,6 +23,7 @@ const facts: AdapterFacts = {
   architecture: '',
   device: 'card',
   kind: 'hardware',
+  tuning: null,
   features: ['subgroups'],
   limits: {
     maxBufferSize: 4 * 2 ** 30,
@@ -40,12 +41,20 @@ describe('what the doctor says', () => {
     expect(values.adapter).toBe('ok: maker, card');
     expect(values.driver).toBe('ok: Driver 1.2');
     expect(values.kind).toBe('ok: hardware');
+    expect(values.tuning).toMatch(/^ok: none: wfr tune /);
     expect(values.subgroups).toBe('ok: yes');
     expect(values['shader-f16']).toMatch(/^note: no: /);
     expect(values.limits).toMatch(
       /128 MiB a binding, 4 GiB a buffer, 8 buffers .* 256 invocations and 16 KiB/,
     );
     expect(values.speed).toMatch(/12346 GFLOP\/s.* 0\.05 ms/);
+  });
+
+  it('says whether a tuning is in use', () => {
+    const value = (f: AdapterFacts) => describeAdapter(f).find(({ name }) => name === 'tuning')?.value;
+    const tuning = { side: 32, workgroups: 64 } as const;
+    expect(value({ ...facts, tuning })).toBe('in use: tiles of 32×32, 64 workgroups fill the card');
+    expect(value({ ...facts, kind: 'software' })).toBeUndefined();
   });
 
   it('says of a software adapter what it means', () => {

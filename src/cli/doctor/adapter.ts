@@ -47,6 +47,7 @@ export async function examineAdapter(
       architecture: info.architecture,
       device: info.device,
       kind: gpu.traits.kind === 'cpu' ? 'software' : 'hardware',
+      tuning: gpu.traits.tuning ?? null,
       features,
       limits,
       speed: speed && { gflops: speed.gflops, firstMs: speed.firstMs, roundTripMs: speed.roundTripMs },
@@ -79,6 +80,16 @@ export function describe(facts: AdapterFacts): Finding[] {
         }
       : { name: 'kind', state: 'ok', value: 'hardware' },
   );
+  if (facts.kind === 'hardware') {
+    const { tuning } = facts;
+    findings.push({
+      name: 'tuning',
+      state: 'ok',
+      value: tuning
+        ? `in use: tiles of ${tuning.side}×${tuning.side}, ${tuning.workgroups} workgroups fill the card`
+        : 'none: wfr tune measures in some seconds which kernels suit this card',
+    });
+  }
   for (const [feature, without] of Object.entries(USED_FEATURES)) {
     const there = facts.features.includes(feature);
     findings.push({

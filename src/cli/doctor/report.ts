@@ -1,3 +1,5 @@
+import type { Tuning } from '../../gpu/traits.js';
+
 /** One thing that was looked at. `missing` is something wfr cannot do without, `note` is worth knowing. */
 export interface Finding {
   readonly name: string;
@@ -21,6 +23,8 @@ export interface AdapterFacts {
   readonly architecture: string;
   readonly device: string;
   readonly kind: 'software' | 'hardware';
+  /** What `wfr tune` measured, null where it did not. */
+  readonly tuning: Tuning | null;
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
   /** null when the probe was skipped. */
