@@ -11,7 +11,6 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
 import { createCanvas, loadImage } from '@napi-rs/canvas';
 import { invert, type Points, similarity, TEMPLATE_112 } from '../src/face/align.js';
 import { type Box, iou } from '../src/face/boxes.js';
@@ -30,9 +29,10 @@ import type { Weights } from '../src/weights/convert.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { saveWeights } from '../src/weights/save.node.js';
 import { weightsFor } from './nets.js';
+import { benchArgs } from './options.js';
 import { adapterName, emit, GROUP_PHOTOS, mean, median, round } from './shared.js';
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = benchArgs(import.meta.filename, {
   allowPositionals: true,
   options: {
     runs: { type: 'string', default: '3' },

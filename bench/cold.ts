@@ -9,12 +9,12 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { saveWeights } from '../src/weights/save.node.js';
 import { NETS, weightsFor } from './nets.js';
+import { benchArgs, countOf, namesOf } from './options.js';
 import { emit, median, round } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     builds: { type: 'string', default: path.join(import.meta.dirname, '..', 'dist') },
     net: { type: 'string', default: 'mobilefacenet' },
@@ -22,6 +22,9 @@ const { values } = parseArgs({
     warm: { type: 'string', default: '20' },
   },
 });
+
+const runs = countOf('runs', values.runs);
+namesOf('net', values.net, Object.keys(NETS));
 
 interface Start {
   marks: Record<string, { wall: number; processor: number }>;
@@ -59,7 +62,7 @@ try {
   const builds = values.builds.split(',');
   const results = new Map<string, Start[]>();
   for (const b of builds) start(b, 'cached');
-  for (let run = 0; run < Number(values.runs); run++) {
+  for (let run = 0; run < runs; run++) {
     for (const cache of ['cold', 'cached'] as const) {
       for (const b of builds) {
         const key = `${b} ${cache}`;
@@ -73,7 +76,7 @@ try {
     emit({
       bench: 'cold',
       net: values.net,
-      build: key,
+      build: path.relative(process.cwd(), key) || '.',
       wall_ms: Object.fromEntries(stages.map((s) => [s, of((r) => r.marks[s].wall)])),
       processor_ms: Object.fromEntries(stages.map((s) => [s, of((r) => r.marks[s].processor)])),
       pipelines: starts[0].pipelines,

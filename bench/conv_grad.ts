@@ -8,7 +8,6 @@
 // is what the weight gradient costs in operations. Padding channels are not counted as work; the first layer's input
 // gradient, which no training step needs, is shown but left out of the totals. `--clock cpu` measures by the process's own processor time (GFLOP/s of one core):
 // for software adapters on a machine that does other things too.
-import { parseArgs } from 'node:util';
 import { type BufferRange, type Gpu, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType, KernelCall } from '../src/gpu/kernel_call.js';
 import { profileProgram } from '../src/gpu/profile.js';
@@ -25,9 +24,10 @@ import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { type Operand, quads, tensorBytes } from '../src/kernels/tensor.js';
 import { iresnet } from '../src/nets/iresnet.js';
 import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
+import { benchArgs } from './options.js';
 import { adapterName, emit, round } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     net: { type: 'string', default: 'mobilefacenet' },
     batch: { type: 'string', default: '16' },

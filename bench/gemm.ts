@@ -3,7 +3,6 @@
 // Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs
 // by timestamp queries) beside the device's rate of multiply-adds in the same run. With --precision f16 maps are stored and
 // the kernel is planned in f16: WFR_MATRIX_UNITS=1 takes the device's matrix units where it has them ("kernel" tells).
-import { parseArgs } from 'node:util';
 import { type BufferRange, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType } from '../src/gpu/kernel_call.js';
 import { profileProgram } from '../src/gpu/profile.js';
@@ -15,9 +14,10 @@ import { planConv2d } from '../src/kernels/conv2d/plan.js';
 import { halfBits, packParameter } from '../src/kernels/packing.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { tensorBytes } from '../src/kernels/tensor.js';
+import { benchArgs, countOf, precisionOf } from './options.js';
 import { adapterName, emit, round, wakeUp } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     size: { type: 'string', default: '256,1024' },
     runs: { type: 'string', default: '10' },
@@ -25,9 +25,9 @@ const { values } = parseArgs({
     precision: { type: 'string', default: 'f32' },
   },
 });
-if (values.precision !== 'f32' && values.precision !== 'f16')
-  throw new Error(`--precision ${values.precision}: f32 or f16.`);
-const precision: FloatType = values.precision;
+const precision = precisionOf(values.precision);
+const runs = countOf('runs', values.runs);
+const sizes = values.size.split(',').map((n) => countOf('size', n));
 const gpu = await openGpu({ trusted: values.trusted });
 const { gflops: peak } = await measureFmaRate(gpu, 1);
 // Time stamps of a card come in steps of up to 65 µs.
@@ -38,7 +38,7 @@ const scratch = (of: readonly number[], dtype: FloatType) => {
   return { ref: { buffer, offset: 0, size }, shape: of, dtype };
 };
 emit({ bench: 'device', adapter: adapterName(gpu), fma_gflops: round(peak) });
-for (const n of values.size.split(',').map(Number)) {
+for (const n of sizes) {
   const shape = denseShape([n, n], [n, n]);
   const plan = planConv2d(shape, gpu.traits, { precision });
   const data = Float32Array.from({ length: n * n }, (_, i) => Math.sin(i));
@@ -62,7 +62,7 @@ for (const n of values.size.split(',').map(Number)) {
   await run();
   await wakeUp(gpu, run);
   let best = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < Number(values.runs); i++) best = Math.min(best, await run());
+  for (let i = 0; i < runs; i++) best = Math.min(best, await run());
   const gflops = convFlops(shape) / best / 1e6;
   emit({
     bench: 'gemm',

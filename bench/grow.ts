@@ -7,7 +7,6 @@
 //   bank      naming an embedding: by the facebank, and by the kernel that finds the best five for one face and for sixteen
 //   classes   a training step of MobileFaceNet (batch 16, 56×56) with ArcFace over so many people
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { createCanvas, loadImage } from '@napi-rs/canvas';
 import { Mtcnn } from '../src/face/detector.js';
 import { Embedder } from '../src/face/embedder.js';
@@ -24,17 +23,16 @@ import { recogniserOf } from '../src/nets/registry.js';
 import { trainingGraph } from '../src/train/objective.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { LEARNING_RATE, NETS, TRAINABLE, weightsFor } from './nets.js';
+import { benchArgs, countOf, namesOf } from './options.js';
 import { adapterName, emit, GROUP_PHOTOS, median, round, wakeUp } from './shared.js';
 
 const GROWTHS: Record<string, () => Promise<void>> = { batch, picture, faces, bank, classes };
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: { only: { type: 'string' }, runs: { type: 'string', default: '5' } },
 });
-const only = values.only?.split(',') ?? Object.keys(GROWTHS);
-const runs = Number(values.runs);
-if (!(runs >= 1)) throw new Error(`--runs ${values.runs}: a number of at least 1`);
-for (const name of only)
-  if (!GROWTHS[name]) throw new Error(`--only ${name}: choose from ${Object.keys(GROWTHS).join(', ')}`);
+const only =
+  values.only === undefined ? Object.keys(GROWTHS) : namesOf('only', values.only, Object.keys(GROWTHS));
+const runs = countOf('runs', values.runs);
 
 const gpu = await openGpu();
 

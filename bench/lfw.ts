@@ -2,7 +2,6 @@
 //
 // How many pictures a second `wfr lfw` reads, detects, aligns and embeds, each stage apart, and whether memory stays
 // flat: one JSON line every hundred pictures (resident memory, GPU bytes) and one at the end. Nothing is cached.
-import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
 import { Embedder } from '../src/face/embedder.js';
 import { embedPictures, type Timing } from '../src/face/verification/embed.node.js';
@@ -10,9 +9,10 @@ import { testSetFromList } from '../src/face/verification/run.node.js';
 import { DetectionStore, EmbeddingStore } from '../src/face/verification/store.node.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { benchArgs } from './options.js';
 import { emit, round } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     data: { type: 'string' },
     pairs: { type: 'string' },

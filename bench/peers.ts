@@ -14,6 +14,7 @@ import { Model } from '../src/graph/model.js';
 import { describe } from '../src/nets/describe.js';
 import { exportOnnx } from '../src/weights/onnx/export.js';
 import { NETS, weightsFor } from './nets.js';
+import { enginesOf } from './options.js';
 import { jax, onnxruntime, tfjs } from './peers/engines.mjs';
 import { litert } from './peers/litert.mjs';
 import { writeTflite } from './peers/tflite.mjs';
@@ -55,7 +56,7 @@ export async function benchPeers(options: {
 }): Promise<void> {
   installPeers();
   await presentGpu();
-  const wanted = ENGINES.filter((e) => !options.engines || options.engines.some((w) => e.startsWith(w)));
+  const wanted = enginesOf(options.engines, ENGINES);
   const names = Object.keys(NETS).filter((n) => !options.only || options.only.includes(n));
   for (const name of names) await compareNet(name, wanted, options.runs);
 }

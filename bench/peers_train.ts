@@ -17,11 +17,11 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { openGpu } from '../src/gpu/gpu.js';
 import { planTraining } from '../src/graph/training.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { TRAINABLE, trainingGraph } from './nets.js';
+import { benchArgs, countOf, enginesOf } from './options.js';
 import { installPeers } from './peers_setup.js';
 import type { Answer, StepReport } from './peers_train_child.js';
 import { adapterName, emit, median, round } from './shared.js';
@@ -45,8 +45,7 @@ export async function benchTrainingPeers(options: Options): Promise<void> {
     throw new Error(`--batch ${batch}: batch norm of the embedding needs two pictures or more`);
   if (!(runs >= COMPARED - 1))
     throw new Error(`--runs ${runs}: the losses of ${COMPARED} steps are compared, so 2 or more`);
-  const wanted = ENGINES.filter((e) => !engines || engines.some((w) => e.startsWith(w)));
-  if (wanted.length === 0) throw new Error(`--engines ${engines}: choose from ${ENGINES.join(', ')}`);
+  const wanted = enginesOf(engines, ENGINES);
   if (wanted.some((e) => !e.startsWith('wfr'))) installPeers();
   const gpu = await openGpu();
   const flops = nets.map(
@@ -149,7 +148,7 @@ function report(row: Row, reference: Row | undefined, net: object, flops: number
 }
 
 if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
-  const { values } = parseArgs({
+  const { values } = benchArgs(import.meta.filename, {
     options: {
       net: { type: 'string', default: 'mobilefacenet' },
       batch: { type: 'string', default: '16' },
@@ -169,9 +168,9 @@ if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
   gpu.close();
   await benchTrainingPeers({
     nets: values.net.split(','),
-    batch: Number(values.batch),
-    side: Number(values.size),
+    batch: countOf('batch', values.batch),
+    side: countOf('size', values.size),
     engines: values.engines?.split(','),
-    runs: Number(values.runs),
+    runs: countOf('runs', values.runs),
   });
 }

@@ -4,12 +4,11 @@
 //
 // One JSON line a measurement, on standard output: each net (milliseconds, GFLOP/s, first run with what the driver
 // compiles, peak GPU memory) and each kind of kernel beside the device's own rates of multiply-adds and of a copy, measured in
-// the same run, and annotating a picture end to end, stage by stage. Random weights do as well as trained ones for the nets; the
-// pipeline needs real ones (WFR_WEIGHTS) and is left out without.
+// the same run, and annotating a picture end to end, stage by stage, with the weights that wfr finds. Random weights do as well as trained ones for
+// the nets.
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
 import { Embedder } from '../src/face/embedder.js';
 import { GpuPicture } from '../src/face/gpu_picture.js';
@@ -22,11 +21,12 @@ import { decodePicture } from '../src/media/decode.node.js';
 import { describe } from '../src/nets/describe.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { NETS, weightsFor } from './nets.js';
+import { benchArgs, countOf, fail, namesOf, precisionOf } from './options.js';
 import { benchPeers } from './peers.js';
 import { benchTrainingPeers } from './peers_train.js';
 import { adapterName, emit, GROUP_PHOTOS, median, round, wakeUp } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     only: { type: 'string' },
     runs: { type: 'string', default: '9' },
@@ -37,8 +37,10 @@ const { values } = parseArgs({
     engines: { type: 'string' },
   },
 });
-const only = values.only?.split(',');
-const runs = Number(values.runs);
+const only =
+  values.only === undefined ? undefined : namesOf('only', values.only, [...Object.keys(NETS), 'annotate']);
+const runs = countOf('runs', values.runs);
+const precision = precisionOf(values.precision);
 const wanted = (name: string) => !only || only.includes(name);
 
 async function benchNet(name: string, peak: number): Promise<void> {
@@ -47,7 +49,7 @@ async function benchNet(name: string, peak: number): Promise<void> {
   const graph = build(shape);
   const values = weightsFor(graph);
   const started = performance.now();
-  const model = new Model(gpu, build, values, { precision: precisionOption() });
+  const model = new Model(gpu, build, values, { precision });
   const executable = await model.at(shape);
   const x = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i));
   const compiled = performance.now();
@@ -69,7 +71,7 @@ async function benchNet(name: string, peak: number): Promise<void> {
   emit({
     bench: 'net',
     name,
-    precision: precisionOption(),
+    precision,
     ms: round(ms, 2),
     // Where the adapter is the processor: its time over its cores, which other work disturbs less than wall time.
     processor_ms: round(median(processor), 2),
@@ -181,12 +183,6 @@ async function benchAnnotate(): Promise<void> {
   gpu.close();
 }
 
-function precisionOption(): 'f32' | 'f16' {
-  if (values.precision === undefined || values.precision === 'f32' || values.precision === 'f16')
-    return values.precision ?? 'f32';
-  throw new Error(`--precision ${values.precision}: f32 or f16`);
-}
-
 const probe = await openGpu();
 const { gflops: peak } = await measureFmaRate(probe, 1);
 const copyRate = await measureCopyRate(probe);
@@ -195,18 +191,17 @@ emit({
   adapter: adapterName(probe),
   fma_gflops: round(peak, 1),
   copy_gbs: round(copyRate, 1),
-  precision: precisionOption(),
+  precision,
   date: new Date().toISOString().slice(0, 10),
 });
 probe.close();
-if (values.train && !values.peers)
-  throw new Error('--train goes with --peers; our step alone is bench/train.ts');
+if (values.train && !values.peers) fail('--train goes with --peers; our step alone is bench/train.ts.');
 if (values.peers) {
   const engines = values.engines?.split(',');
   if (values.train)
     await benchTrainingPeers({
       nets: only ?? ['mobilefacenet'],
-      batch: Number(values.batch),
+      batch: countOf('batch', values.batch),
       side: 112,
       engines,
       runs,

@@ -9,18 +9,17 @@
 //
 // Random weights and pictures: they cost what trained ones do. `cpu_ms` is the processor time of this process for a
 // step, driver included: on a software adapter it tells the work apart from how busy the machine is with other things.
-import { parseArgs } from 'node:util';
 import { type Gpu, openGpu } from '../src/gpu/gpu.js';
-import type { FloatType } from '../src/gpu/kernel_call.js';
 import { type KernelTime, profileProgram } from '../src/gpu/profile.js';
 import { TrainableParameters } from '../src/graph/trainable.js';
 import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/training.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { initialize } from '../src/nets/initialize.js';
 import { LEARNING_RATE, TRAINABLE, trainingBatch, trainingGraph } from './nets.js';
+import { benchArgs, countOf, precisionOf } from './options.js';
 import { adapterName, emit, median, round, wakeUp } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     net: { type: 'string', default: 'mobilefacenet,iresnet50' },
     batch: { type: 'string', default: '1,8,16,32' },
@@ -33,9 +32,10 @@ const { values } = parseArgs({
     trusted: { type: 'boolean', default: false },
   },
 });
-const runs = Number(values.runs);
-const side = Number(values.size);
-const options: TrainingOptions = { precision: values.precision as FloatType, recompute: values.recompute };
+const runs = countOf('runs', values.runs);
+const side = countOf('size', values.size);
+const batches = values.batch.split(',').map((n) => countOf('batch', n));
+const options: TrainingOptions = { precision: precisionOf(values.precision), recompute: values.recompute };
 
 /** What a kernel's time counts as. */
 function shareOf(label: string): string {
@@ -139,5 +139,5 @@ emit({
   fma_gflops: round((await measureFmaRate(gpu, 1)).gflops),
 });
 for (const net of values.net.split(','))
-  for (const batch of values.batch.split(',')) await bench(gpu, net, Number(batch));
+  for (const batch of batches) await bench(gpu, net, batch);
 gpu.close();

@@ -9,7 +9,6 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
 import { Embedder } from '../src/face/embedder.js';
 import { annotateVideo, type VideoNets } from '../src/face/video/annotate.node.js';
@@ -22,9 +21,10 @@ import { probe } from '../src/media/video/probe.node.js';
 import type { TimedFrame } from '../src/media/video/types.js';
 import { codecsOf } from '../src/media/video/write.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { benchArgs } from './options.js';
 import { adapterName, emit, round } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     sizes: { type: 'string', default: '540,720,1080' },
     frames: { type: 'string', default: '60' },

@@ -9,16 +9,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { Mtcnn } from '../src/face/detector.js';
 import { Embedder } from '../src/face/embedder.js';
 import { annotateVideo } from '../src/face/video/annotate.node.js';
 import { GpuFinder } from '../src/face/video/finder.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
+import { benchArgs } from './options.js';
 import { emit } from './shared.js';
 
-const { values } = parseArgs({
+const { values } = benchArgs(import.meta.filename, {
   options: {
     minutes: { type: 'string', default: '20' },
     every: { type: 'string', default: '60' },
