@@ -138,6 +138,5 @@ emit({
   adapter: adapterName(gpu),
   fma_gflops: round((await measureFmaRate(gpu, 1)).gflops),
 });
-for (const net of values.net.split(','))
-  for (const batch of batches) await bench(gpu, net, batch);
+for (const net of values.net.split(',')) for (const batch of batches) await bench(gpu, net, batch);
 gpu.close();
