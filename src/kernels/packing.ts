@@ -209,31 +209,45 @@ export function packParameter(
   if (layout !== 'conv')
     throw new Error(`packing ${packing} is for filters of 3×3, not for layout ${layout}`);
   const half = packing === 'winogradf16';
-  const points = pack(winogradFilters(data, half ? 4 : 1), [shape[0], shape[1], 4, 4], 'conv');
-  return packedData(points, half ? 'f16pairs' : 'f32');
+  return packedData(packWinograd(data, shape, half ? 4 : 1), half ? 'f16pairs' : 'f32');
 }
 
-/** factor · G g Gᵀ for each 3×3 filter g (see conv2d/winograd.ts): nine values become sixteen. */
-export function winogradFilters(data: Float32Array, factor = 1): Float32Array {
-  const out = new Float32Array((data.length / 9) * 16);
-  for (let from = 0, to = 0; from < data.length; from += 9, to += 16) {
-    for (let c = 0; c < 3; c++) {
-      const a = data[from + c] * factor;
-      const b = data[from + 3 + c] * factor;
-      const d = data[from + 6 + c] * factor;
-      out[to + c] = a;
-      out[to + 4 + c] = (a + b + d) / 2;
-      out[to + 8 + c] = (a - b + d) / 2;
-      out[to + 12 + c] = d;
-    }
-    for (let r = to; r < to + 16; r += 4) {
-      const a = out[r];
-      const b = out[r + 1];
-      const d = out[r + 2];
-      out[r + 1] = (a + b + d) / 2;
-      out[r + 2] = (a - b + d) / 2;
-      out[r + 3] = d;
+/**
+ * factor · G g Gᵀ for each 3×3 filter g (see conv2d/winograd.ts), packed as a filter of 4×4: the same channel of a block of
+ * filters in turn, so that each of a point's lines of memory is written at once.
+ */
+function packWinograd(data: Float32Array, [O, I]: readonly number[], factor: number): Packed {
+  const [inputs, outputs] = [quads(I) * 4, quads(O) * 4];
+  const out = new Float32Array(16 * inputs * outputs);
+  /** G g of one filter, [4][3]. */
+  const half = new Float32Array(12);
+  for (let first = 0; first < O; first += BLOCK) {
+    const end = Math.min(first + BLOCK, O);
+    for (let i = 0; i < I; i++) {
+      for (let o = first; o < end; o++) {
+        const from = (o * I + i) * 9;
+        for (let c = 0; c < 3; c++) {
+          const a = data[from + c] * factor;
+          const b = data[from + 3 + c] * factor;
+          const d = data[from + 6 + c] * factor;
+          half[c] = a;
+          half[3 + c] = (a + b + d) / 2;
+          half[6 + c] = (a - b + d) / 2;
+          half[9 + c] = d;
+        }
+        for (let r = 0; r < 4; r++) {
+          const a = half[3 * r];
+          const b = half[3 * r + 1];
+          const d = half[3 * r + 2];
+          const to = (4 * r * inputs + i) * outputs + o;
+          const point = inputs * outputs;
+          out[to] = a;
+          out[to + point] = (a + b + d) / 2;
+          out[to + 2 * point] = (a - b + d) / 2;
+          out[to + 3 * point] = d;
+        }
+      }
     }
   }
-  return out;
+  return { data: out, depth: 16 * inputs, outputs };
 }
