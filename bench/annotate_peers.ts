@@ -29,7 +29,7 @@ import type { Weights } from '../src/weights/convert.js';
 import { loadWeights } from '../src/weights/load.node.js';
 import { saveWeights } from '../src/weights/save.node.js';
 import { weightsFor } from './nets.js';
-import { benchArgs } from './options.js';
+import { above0, benchArgs, countOf, precisionOf } from './options.js';
 import { adapterName, emit, GROUP_PHOTOS, mean, median, round } from './shared.js';
 
 const { values, positionals } = benchArgs(import.meta.filename, {
@@ -41,8 +41,9 @@ const { values, positionals } = benchArgs(import.meta.filename, {
     python: { type: 'string' },
   },
 });
-const minFace = Number(values['min-face']);
-const precision = values.precision === 'f16' ? 'f16' : 'f32';
+const minFace = above0('min-face', values['min-face']);
+const precision = precisionOf(values.precision);
+const runs = countOf('runs', values.runs);
 
 /** In the order of the work. wfr aligns and recognises in one submit; see `alignAlone`. */
 const STAGES = ['decode', 'upload', 'pnet', 'rnet', 'onet', 'align', 'recognise', 'draw_encode'] as const;
@@ -277,7 +278,7 @@ try {
   const pipelines: Record<string, Pipeline> = { wfr: new Wfr(gpu, detector, recogniser), torch };
   const results: Record<string, Result[][]> = { wfr: [], torch: [] };
   for (const [i, file] of files.entries()) {
-    for (let run = 0; run <= Number(values.runs); run++) {
+    for (let run = 0; run <= runs; run++) {
       for (const [name, pipeline] of Object.entries(pipelines)) {
         const result = await pipeline.annotate(file);
         if (run === 0) results[name].push([]);

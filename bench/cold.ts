@@ -6,12 +6,12 @@
 // the processor time that the process, driver included, had taken, which on a busy machine says more. `warm_ms` is the
 // processor time of a later embedding.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { saveWeights } from '../src/weights/save.node.js';
 import { NETS, weightsFor } from './nets.js';
-import { benchArgs, countOf, namesOf } from './options.js';
+import { benchArgs, countOf, fail, namesOf } from './options.js';
 import { emit, median, round } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -24,7 +24,12 @@ const { values } = benchArgs(import.meta.filename, {
 });
 
 const runs = countOf('runs', values.runs);
+countOf('warm', values.warm);
 namesOf('net', values.net, Object.keys(NETS));
+const builds = values.builds.split(',');
+for (const b of builds)
+  if (!existsSync(path.join(b, 'index.node.js')))
+    fail(`--builds ${b}: there is no build, npm run build makes one.`);
 
 interface Start {
   marks: Record<string, { wall: number; processor: number }>;
@@ -59,7 +64,6 @@ try {
     preprocessing: { mean: 127.5, scale: 1 / 127.5, order: 'rgb' as const },
   };
   await saveWeights(weights, { metadata, state: weightsFor(build(shape)) });
-  const builds = values.builds.split(',');
   const results = new Map<string, Start[]>();
   for (const b of builds) start(b, 'cached');
   for (let run = 0; run < runs; run++) {

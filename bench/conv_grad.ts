@@ -24,7 +24,7 @@ import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { type Operand, quads, tensorBytes } from '../src/kernels/tensor.js';
 import { iresnet } from '../src/nets/iresnet.js';
 import { mobileFaceNet } from '../src/nets/mobilefacenet.js';
-import { benchArgs } from './options.js';
+import { benchArgs, countOf, namesOf } from './options.js';
 import { adapterName, emit, round } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -38,11 +38,16 @@ const { values } = benchArgs(import.meta.filename, {
     clock: { type: 'string', default: 'gpu' },
   },
 });
-const storage = values.storage as FloatType;
+const [storage] = namesOf('storage', values.storage, ['f32', 'f16']) as FloatType[];
+const [clock] = namesOf('clock', values.clock, ['gpu', 'cpu']);
+const size = countOf('size', values.size);
+const batch = countOf('batch', values.batch);
+const runs = countOf('runs', values.runs);
 const NETS: Record<string, (shape: readonly number[]) => Graph> = {
   mobilefacenet: (shape) => mobileFaceNet(shape),
   iresnet50: (shape) => iresnet(shape, { depth: 50 }),
 };
+const [net] = namesOf('net', values.net, Object.keys(NETS));
 
 interface Layer {
   shape: Conv2dShape;
@@ -153,7 +158,7 @@ async function measure(
   const compile: number[] = [];
   for (let run = 0; run <= runs; run++) {
     for (const [i, program] of programs.entries()) {
-      const total = values.clock === 'cpu' ? await cpuTime(gpu, program, ms[i]) : await gpuTime(gpu, program);
+      const total = clock === 'cpu' ? await cpuTime(gpu, program, ms[i]) : await gpuTime(gpu, program);
       if (run > 0) ms[i] = Math.min(ms[i], total);
       // The first run compiles.
       else compile.push(total);
@@ -166,14 +171,13 @@ async function measure(
 
 const gpu = await openGpu();
 const { gflops: peak } = await measureFmaRate(gpu, 1);
-const size = Number(values.size);
-const graph = NETS[values.net]([Number(values.batch), size, size, 3]);
+const graph = NETS[net]([batch, size, size, 3]);
 emit({
   bench: 'conv_grad',
   adapter: adapterName(gpu),
   fma_gflops: round(peak),
-  net: values.net,
-  batch: Number(values.batch),
+  net,
+  batch,
   size,
   storage,
 });
@@ -182,7 +186,7 @@ const work = [0, 0, 0];
 for (const { shape, count, first } of shapesOf(graph)) {
   if (!describeShape(shape).includes(values.only)) continue;
   const gemm = gemmOf(shape);
-  const { ms, compile, labels } = await measure(gpu, shape, gemm, Number(values.runs));
+  const { ms, compile, labels } = await measure(gpu, shape, gemm, runs);
   const flops = convFlops(shape);
   ms.slice(0, 3).forEach((v, i) => {
     if (first && i === 1) return;

@@ -9,7 +9,7 @@ import { testSetFromList } from '../src/face/verification/run.node.js';
 import { DetectionStore, EmbeddingStore } from '../src/face/verification/store.node.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
-import { benchArgs } from './options.js';
+import { benchArgs, countOf, fail } from './options.js';
 import { emit, round } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -21,7 +21,8 @@ const { values } = benchArgs(import.meta.filename, {
     'no-flip': { type: 'boolean', default: false },
   },
 });
-if (!values.data || !values.pairs) throw new Error('Give --data DIR and --pairs FILE, as for wfr lfw.');
+if (!values.data || !values.pairs) fail('Give --data DIR and --pairs FILE, as for wfr lfw.');
+const pictures = countOf('pictures', values.pictures);
 
 const gpu = await openGpu();
 const detector = Mtcnn.create(gpu, await loadWeights('detector'));
@@ -55,7 +56,7 @@ const run = async (count: number): Promise<Timing> => {
 // The first pictures compile what the driver compiles.
 await run(10);
 const start = performance.now();
-const timing = await run(Number(values.pictures));
+const timing = await run(pictures);
 const rate = (stage: 'decode' | 'detect' | 'embed') => round(timing.count[stage] / timing[stage], 2);
 emit({
   bench: 'lfw',

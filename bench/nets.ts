@@ -26,7 +26,7 @@ export function weightsFor(graph: Graph): Map<string, ParameterValue> {
   return values;
 }
 
-const TRAINED: Record<string, (shape: readonly number[]) => Graph> = {
+export const TRAINED: Record<string, (shape: readonly number[]) => Graph> = {
   mobilefacenet: (s) => mobileFaceNet(s, PAPER, { training: true }),
   mbf: (s) => mobileFaceNet(s, MBF, { training: true }),
   iresnet18: (s) => iresnet(s, { depth: 18 }, { training: true }),
@@ -41,10 +41,9 @@ export const LEARNING_RATE = 0.001;
 /**
  * A net for training on pictures of side × side under softmax cross-entropy over 100 classes: inputs `x` and `labels`,
  * output `loss`.
- * @throws Error when there is no net of that name.
+ * @param net one of `TRAINED`.
  */
 export function trainingGraph(net: string, batch: number, side: number): Graph {
-  if (!TRAINED[net]) throw new Error(`--net ${net}: choose from ${Object.keys(TRAINED).join(', ')}`);
   const g = TRAINED[net]([batch, side, side, 3]);
   const e = g.outputTensor('embedding');
   const logits = g.dense(e, g.parameter('classes.weight', [CLASSES, e.shape[1]], 'dense'));

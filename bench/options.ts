@@ -40,7 +40,15 @@ export function benchArgs<T extends ParseArgsConfig>(
 /** A whole number of at least 1, or the process ends. */
 export function countOf(option: string, text: string): number {
   const n = Number(text);
-  return Number.isInteger(n) && n >= 1 ? n : fail(`--${option} ${text}: give a whole number of at least 1.`);
+  return Number.isSafeInteger(n) && n >= 1
+    ? n
+    : fail(`--${option} ${text}: give a whole number of at least 1.`);
+}
+
+/** A number above 0, or the process ends. */
+export function above0(option: string, text: string): number {
+  const n = Number(text);
+  return n > 0 && Number.isFinite(n) ? n : fail(`--${option} ${text}: give a number above 0.`);
 }
 
 /** The names of a list that are among those known; the process ends where one is not. */
@@ -57,7 +65,7 @@ export function precisionOf(text = 'f32'): 'f32' | 'f16' {
 
 /** Engines whose names begin with one of those wanted, all where none is named; the process ends where one has no engine. */
 export function enginesOf(wanted: readonly string[] | undefined, known: readonly string[]): string[] {
-  const wrong = wanted?.find((w) => !known.some((e) => e.startsWith(w)));
+  const wrong = wanted?.find((w) => w === '' || !known.some((e) => e.startsWith(w)));
   if (wrong !== undefined) return fail(`--engines ${wrong}: choose from ${known.join(', ')}.`);
   return known.filter((e) => !wanted || wanted.some((w) => e.startsWith(w)));
 }

@@ -20,8 +20,8 @@ import path from 'node:path';
 import { openGpu } from '../src/gpu/gpu.js';
 import { planTraining } from '../src/graph/training.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
-import { TRAINABLE, trainingGraph } from './nets.js';
-import { benchArgs, countOf, enginesOf } from './options.js';
+import { TRAINABLE, TRAINED, trainingGraph } from './nets.js';
+import { benchArgs, countOf, enginesOf, namesOf } from './options.js';
 import { installPeers } from './peers_setup.js';
 import type { Answer, StepReport } from './peers_train_child.js';
 import { adapterName, emit, median, round } from './shared.js';
@@ -167,7 +167,7 @@ if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
   });
   gpu.close();
   await benchTrainingPeers({
-    nets: values.net.split(','),
+    nets: namesOf('net', values.net, Object.keys(TRAINED)),
     batch: countOf('batch', values.batch),
     side: countOf('size', values.size),
     engines: values.engines?.split(','),

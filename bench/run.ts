@@ -43,6 +43,8 @@ const runs = countOf('runs', values.runs);
 const precision = precisionOf(values.precision);
 const wanted = (name: string) => !only || only.includes(name);
 
+if (values.train && !values.peers) fail('--train goes with --peers; our step alone is bench/train.ts.');
+
 async function benchNet(name: string, peak: number): Promise<void> {
   const gpu = await openGpu();
   const [build, shape] = NETS[name];
@@ -195,7 +197,6 @@ emit({
   date: new Date().toISOString().slice(0, 10),
 });
 probe.close();
-if (values.train && !values.peers) fail('--train goes with --peers; our step alone is bench/train.ts.');
 if (values.peers) {
   const engines = values.engines?.split(',');
   if (values.train)

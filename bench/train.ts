@@ -15,8 +15,8 @@ import { TrainableParameters } from '../src/graph/trainable.js';
 import { planTraining, type TrainingOptions, TrainingStep } from '../src/graph/training.js';
 import { measureFmaRate } from '../src/kernels/probe/measure.js';
 import { initialize } from '../src/nets/initialize.js';
-import { LEARNING_RATE, TRAINABLE, trainingBatch, trainingGraph } from './nets.js';
-import { benchArgs, countOf, precisionOf } from './options.js';
+import { LEARNING_RATE, TRAINABLE, TRAINED, trainingBatch, trainingGraph } from './nets.js';
+import { above0, benchArgs, countOf, namesOf, precisionOf } from './options.js';
 import { adapterName, emit, median, round, wakeUp } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -34,6 +34,8 @@ const { values } = benchArgs(import.meta.filename, {
 });
 const runs = countOf('runs', values.runs);
 const side = countOf('size', values.size);
+const nets = namesOf('net', values.net, Object.keys(TRAINED));
+const memory = above0('memory', values.memory);
 const batches = values.batch.split(',').map((n) => countOf('batch', n));
 const options: TrainingOptions = { precision: precisionOf(values.precision), recompute: values.recompute };
 
@@ -73,7 +75,7 @@ async function bench(gpu: Gpu, net: string, batch: number): Promise<void> {
   }
   const graph = trainingGraph(net, batch, side);
   const plan = planTraining(gpu, graph, 'loss', TRAINABLE, options);
-  if (plan.total > Number(values.memory) * 1e9)
+  if (plan.total > memory * 1e9)
     return emit({ ...line, skipped: `would take ${round(plan.total / 1e9, 2)} GB` });
   const parameters = TrainableParameters.create(gpu, graph, initialize(graph, 1), TRAINABLE);
   const started = performance.now();
@@ -138,5 +140,5 @@ emit({
   adapter: adapterName(gpu),
   fma_gflops: round((await measureFmaRate(gpu, 1)).gflops),
 });
-for (const net of values.net.split(',')) for (const batch of batches) await bench(gpu, net, batch);
+for (const net of nets) for (const batch of batches) await bench(gpu, net, batch);
 gpu.close();

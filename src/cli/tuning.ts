@@ -27,9 +27,10 @@ export async function storedTuning(
 ): Promise<Tuning | undefined> {
   try {
     const found = (await readTunings())?.adapters[keyOf(info)];
-    return found && checkTuning(found);
+    return found === undefined || found === null ? undefined : checkTuning(found);
   } catch (error) {
-    warn(`wfr: ${tuningFile()} is ignored: ${(error as Error).message} wfr tune writes it anew.`);
+    const why = (error as Error).message.replace(/\.?$/, '.');
+    warn(`wfr: ${tuningFile()} is ignored: ${why} wfr tune writes it anew.`);
     return undefined;
   }
 }
@@ -62,7 +63,8 @@ async function readTunings(): Promise<TuningFile | undefined> {
   } catch {
     throw new Error('it is no JSON.');
   }
-  if (typeof file?.adapters !== 'object' || file.adapters === null) throw new Error('it holds no tunings.');
-  if (file.version !== VERSION) throw new Error(`it is of version ${file.version}, not ${VERSION}.`);
+  if (typeof file?.adapters !== 'object' || file.adapters === null || Array.isArray(file.adapters))
+    throw new Error('it holds no tunings.');
+  if (file.version !== VERSION) throw new Error(`it is of another version than ${VERSION}.`);
   return file as TuningFile;
 }

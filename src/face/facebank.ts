@@ -5,7 +5,7 @@ export interface BankEntry {
   name: string;
   /** Picture file, relative to the bank. */
   picture: string;
-  embedding: Float32Array;
+  readonly embedding: Float32Array;
 }
 
 /** Known people and the embeddings of their pictures, in memory. */

@@ -90,7 +90,7 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
     );
   }
   const found = typeof options.tuning === 'function' ? await options.tuning(adapter.info) : options.tuning;
-  const tuning = found && checkTuning(found);
+  const tuning = found === undefined || found === null ? undefined : checkTuning(found);
   const requiredFeatures: GPUFeatureName[] = [];
   const requiredLimits: Record<string, number> = {};
   if (!options.minimal) {

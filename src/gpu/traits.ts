@@ -27,17 +27,21 @@ export type TileSide = (typeof TILE_SIDES)[number];
 export interface Tuning {
   /** Side of the tiles of products that have enough of them. */
   readonly side: TileSide;
-  /** Workgroups that fill the device, 1 to 65535: a product with fewer tiles is made in parts. */
+  /** Workgroups that fill the device, 1 to 4096: a product with fewer tiles is made in parts. */
   readonly workgroups: number;
 }
 
+/** What somebody gave, short and on one line: it may come from a file. */
+const shown = (value: unknown): string =>
+  typeof value === 'number' ? String(value) : value === undefined ? 'nothing' : `a ${typeof value}`;
+
 /** @throws GpuError when it is none. */
 export function checkTuning(tuning: Tuning): Tuning {
-  const { side, workgroups } = tuning;
-  const isSane = Number.isInteger(workgroups) && workgroups >= 1 && workgroups <= 65535;
+  const { side, workgroups } = Object(tuning) as Tuning;
+  const isSane = Number.isInteger(workgroups) && workgroups >= 1 && workgroups <= 4096;
   if (TILE_SIDES.includes(side) && isSane) return { side, workgroups };
   throw new GpuError(
-    `tuning ${JSON.stringify({ side, workgroups })}: side must be ${TILE_SIDES.join(', ')}, workgroups a whole number from 1 to 65535, as tuneProducts() gives them.`,
+    `tuning with side ${shown(side)} and workgroups ${shown(workgroups)}: side must be ${TILE_SIDES.join(', ')}, workgroups a whole number from 1 to 4096, as tuneProducts() gives them.`,
   );
 }
 

@@ -16,7 +16,7 @@ export interface MemoryPlan {
 
 /** A plan that is near enough to the bound. */
 const NEAR = 1.01;
-/** Blocks placed in all tries from one order: a net's few dozen are placed forty times, a training step's thousand twice. */
+/** Blocks placed in all tries from one order: a net's few dozen are placed forty times, a training step's thousand three times. */
 const PLACED = 2000;
 
 /**

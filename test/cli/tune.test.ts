@@ -50,7 +50,8 @@ describe('the file of tunings', () => {
     ['half a file', '{"version": 1, "adap', /is no JSON/],
     ['something else', '[1, 2]', /holds no tunings/],
     ['null', 'null', /holds no tunings/],
-    ['another version', '{"version": 2, "adapters": {}}', /is of version 2, not 1/],
+    ['a list of adapters', '{"version": 1, "adapters": []}', /holds no tunings/],
+    ['another version', '{"version": 2, "adapters": {}}', /is of another version than 1/],
   ])('warns of %s, ignores it and replaces it', async (_, content, why) => {
     writeFileSync(tuningFile(), content);
     expect(await storedTuning(CARD)).toBeUndefined();
@@ -61,9 +62,10 @@ describe('the file of tunings', () => {
     expect(await storedTuning(CARD)).toEqual(TUNING);
   });
 
-  it('warns of an entry that is no tuning', async () => {
+  it.each([/"side": 128/, /\{\s*"side"[^}]*\}/])('warns of an entry that is no tuning', async (part) => {
     await storeTuning(CARD, TUNING);
-    writeFileSync(tuningFile(), readFileSync(tuningFile(), 'utf8').replace('128', '99'));
+    const text = readFileSync(tuningFile(), 'utf8');
+    writeFileSync(tuningFile(), text.replace(part, part.source.includes('}') ? '0' : '"side": 99'));
     expect(await storedTuning(CARD)).toBeUndefined();
     expect(complained[0]).toMatch(/side must be 32, 64, 128/);
   });

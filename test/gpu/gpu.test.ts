@@ -183,11 +183,17 @@ describe('a tuning', () => {
     { side: 64, workgroups: 0 },
     { side: 64, workgroups: 1.5 },
     { side: 64, workgroups: 1e9 },
+    { side: 64, workgroups: 5000 },
+    { side: 'x'.repeat(1000), workgroups: 2 },
     { side: 64 },
     {},
+    0,
+    '',
+    false,
   ])('%j is refused, with what is allowed', async (tuning) => {
     const failure = await openGpu({ tuning: tuning as never }).catch((e: Error) => e);
     expect(failure).toBeInstanceOf(GpuError);
     expect((failure as Error).message).toMatch(/side must be 32, 64, 128, workgroups a whole number/);
+    expect((failure as Error).message.length).toBeLessThan(200);
   });
 });

@@ -281,7 +281,7 @@ describe('conv2d forward', () => {
   const checkUnits = async (s: Conv2dShape, c: Case, traits: DeviceTraits, units: 'own' | 'emulated') => {
     for (const side of [64, 128]) {
       const depth = s.kernelHeight * s.kernelWidth * Math.ceil(s.inChannels / 4) * 4;
-      const tile = { ...splitTile(1, 1, depth, tileOf(side, traits.subgroupMatrix!), 128) };
+      const tile = { ...splitTile(1, 1, depth, tileOf(side, traits.subgroupMatrix!), 128, 128) };
       const plan: Conv2dPlan = { variant: 'matrix', packing: 'f16', tile };
       await check(s, c, plan, { traits, units, whole: true });
       const steps = truncated(s.kernelHeight * s.kernelWidth * s.inChannels);

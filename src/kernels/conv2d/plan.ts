@@ -95,7 +95,8 @@ function cardPlan(s: Conv2dShape, traits: DeviceTraits, halves: boolean): Conv2d
   const depth = depthOf(s);
   const matrix = halves && matrixTile(rows, columns, depth, traits);
   const { workgroups } = tuningOf(traits);
-  const inParts = (tile: Tile) => ({ ...splitTile(rows, columns, depth, tile, workgroups) });
+  const most = Math.floor(traits.maxBindingBytes / (4 * rows * columns));
+  const inParts = (tile: Tile) => ({ ...splitTile(rows, columns, depth, tile, workgroups, most) });
   if (matrix) return { variant: 'matrix', packing: 'f16', tile: inParts(matrix) };
   const isWide = fillsTile(rows, columns) || (depth >= LONG && fillsTile(Number.POSITIVE_INFINITY, columns));
   if (traits.kind !== 'gpu' || !isWide) return { variant: 'direct', packing: 'f32', tile: {} };

@@ -108,6 +108,7 @@ const LEAST = 128;
 /**
  * The tile with as many parts for c of so many rows and columns and a sum so long as fill a card.
  * @param enough workgroups that do.
+ * @param most parts whose sums fit a binding.
  */
 export function splitTile(
   rows: number,
@@ -115,9 +116,11 @@ export function splitTile(
   depth: number,
   tile: Tile,
   enough: number,
+  most: number,
 ): SplitTile {
   const tiles = ceilDiv(rows, tile.side) * ceilDiv(columns, tile.side);
-  const splits = tiles >= enough ? 1 : Math.min(Math.floor((2 * enough) / tiles), Math.floor(depth / LEAST));
+  const wanted = tiles >= enough ? 1 : Math.floor((2 * enough) / tiles);
+  const splits = Math.min(wanted, most, Math.floor(depth / LEAST));
   const chunk = ceilDiv(ceilDiv(depth, Math.max(1, splits)), tile.depth) * tile.depth;
   return { ...tile, splits: ceilDiv(depth, chunk), chunk };
 }

@@ -109,7 +109,7 @@ function layer(batch: number, size: number, inChannels: number, outChannels: num
 function best<T>(values: readonly T[], times: readonly number[], usual: T): { value: T; gain: number } {
   const before = times[values.indexOf(usual)];
   const least = Math.min(...times);
-  if (least >= WORTH * before) return { value: usual, gain: 1 };
+  if (least >= WORTH * before || !Number.isFinite(before)) return { value: usual, gain: 1 };
   return { value: values[times.indexOf(least)], gain: before / least };
 }
 
@@ -165,7 +165,9 @@ async function timeTunings(
     const begin = performance.now();
     for (let round = 0; round < 3 || performance.now() - begin < rounds; round++) {
       for (const t of timed.values()) {
-        t.ms = Math.min(t.ms, (await timeRepeated(gpu, t.program, t.repeats)) / t.repeats);
+        const ms = (await timeRepeated(gpu, t.program, t.repeats)) / t.repeats;
+        // Time stamps may go backwards, when a device sets its timer anew.
+        if (ms > 0) t.ms = Math.min(t.ms, ms);
         onProgress(0.5 + 0.5 * Math.min(1, (performance.now() - begin) / rounds));
       }
     }
