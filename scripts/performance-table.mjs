@@ -6,6 +6,7 @@
 // what the files give.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { parseArgs } from 'node:util';
 
 const docs = path.join(import.meta.dirname, '..', 'docs', 'performance.md');
 
@@ -20,7 +21,13 @@ export const linesOf = (text) =>
   text
     .split('\n')
     .filter((l) => l.startsWith('{'))
-    .map((l) => JSON.parse(l));
+    .map((l) => {
+      try {
+        return JSON.parse(l);
+      } catch {
+        throw new Error(`half a line: ${l.slice(0, 60)}`);
+      }
+    });
 
 const number = (/** @type {number | null | undefined} */ v) =>
   v === undefined || v === null ? '' : v >= 100 ? v.toFixed(0) : v.toFixed(1);
@@ -108,23 +115,32 @@ export function withTables(page, lines) {
   return page;
 }
 
-if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
-  const check = process.argv.includes('--check');
-  const files = process.argv.slice(2).filter((a) => a !== '--check');
-  if (files.length === 0) {
-    console.error('Name one or more JSON-lines files of npm run bench, with --peers or without.');
-    process.exit(1);
-  }
+/** What the command line asks for. @param {string[]} args */
+function main(args) {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { check: { type: 'boolean', default: false } },
+  });
+  if (positionals.length === 0)
+    throw new Error('Name one or more files of JSON lines, as the benches print them.');
   const page = readFileSync(docs, 'utf8');
-  const next = withTables(
-    page,
-    files.flatMap((f) => linesOf(readFileSync(f, 'utf8'))),
-  );
-  if (check && next !== page) {
-    console.error(
+  const lines = positionals.flatMap((f) => linesOf(readFileSync(f, 'utf8')));
+  if (!TABLES.some(({ bench }) => lines.some((l) => l.bench === bench)))
+    throw new Error(`${positionals.join(', ')}: no line is of a table.`);
+  const next = withTables(page, lines);
+  if (!values.check) writeFileSync(docs, next);
+  else if (next !== page)
+    throw new Error(
       'The tables in docs/performance.md are not what these files give: run the script without --check.',
     );
+}
+
+if (process.argv[1] && path.resolve(process.argv[1]) === import.meta.filename) {
+  try {
+    main(process.argv.slice(2));
+  } catch (error) {
+    console.error(/** @type {Error} */ (error).message);
     process.exit(1);
   }
-  if (!check) writeFileSync(docs, next);
 }
