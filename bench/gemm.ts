@@ -1,11 +1,11 @@
 // npx tsx bench/gemm.ts [--size 256,1024,4096] [--runs 10] [--precision f16] [--trusted]
 //
-// Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs
-// by timestamp queries) beside the device's rate of multiply-adds in the same run. With --precision f16 maps are stored and
+// Square matrix products, as 1×1 convolutions go to the device: one JSON line a size with GFLOP/s (best of several runs,
+// by timestamp queries where there are any) beside the device's rate of multiply-adds in the same run. With --precision f16 maps are stored and
 // the kernel is planned in f16: WFR_MATRIX_UNITS=1 takes the device's matrix units where it has them ("kernel" tells).
 import { type BufferRange, openGpu } from '../src/gpu/gpu.js';
 import type { FloatType } from '../src/gpu/kernel_call.js';
-import { profileProgram } from '../src/gpu/profile.js';
+import { timeRepeated } from '../src/gpu/profile.js';
 import { Program } from '../src/gpu/program.js';
 import { denseShape } from '../src/graph/lowering.js';
 import { conv2dForward } from '../src/kernels/conv2d/forward.js';
@@ -56,8 +56,8 @@ for (const n of sizes) {
     plan,
     gpu.traits,
   );
-  const program = await Program.create(gpu, Array.from({ length: repeats }, () => calls).flat());
-  const run = async () => (await profileProgram(gpu, program)).reduce((sum, t) => sum + t.ms, 0) / repeats;
+  const program = await Program.create(gpu, calls);
+  const run = async () => (await timeRepeated(gpu, program, repeats)) / repeats;
   // The first run compiles.
   await run();
   await wakeUp(gpu, run);

@@ -26,8 +26,7 @@ export async function storedTuning(
   warn: (line: string) => void = (line) => console.error(line),
 ): Promise<Tuning | undefined> {
   try {
-    const found = (await readTunings())?.adapters[keyOf(info)];
-    return found === undefined || found === null ? undefined : checkTuning(found);
+    return checkTuning((await readTunings())?.adapters[keyOf(info)]);
   } catch (error) {
     const why = (error as Error).message.replace(/\.?$/, '.');
     warn(`wfr: ${tuningFile()} is ignored: ${why} wfr tune writes it anew.`);

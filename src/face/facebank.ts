@@ -11,8 +11,8 @@ export interface BankEntry {
 /** Known people and the embeddings of their pictures, in memory. */
 export class Facebank {
   readonly #people = new Map<string, BankEntry[]>();
-  /** The same people's embeddings, as they are matched: to gather them for every face takes longer than to compare. */
-  readonly #embeddings = new Map<string, Float32Array[]>();
+  /** Their embeddings as they are matched, until somebody comes or goes: gathering takes longer than comparing. */
+  #embeddings?: Map<string, Float32Array[]>;
 
   constructor(entries: Iterable<BankEntry> = []) {
     for (const entry of entries) this.add(entry);
@@ -20,18 +20,14 @@ export class Facebank {
 
   add(entry: BankEntry): void {
     const known = this.#people.get(entry.name);
-    if (known) {
-      known.push(entry);
-      this.#embeddings.get(entry.name)!.push(entry.embedding);
-    } else {
-      this.#people.set(entry.name, [entry]);
-      this.#embeddings.set(entry.name, [entry.embedding]);
-    }
+    if (known) known.push(entry);
+    else this.#people.set(entry.name, [entry]);
+    this.#embeddings = undefined;
   }
 
   /** @returns whether the person was there. */
   remove(name: string): boolean {
-    this.#embeddings.delete(name);
+    this.#embeddings = undefined;
     return this.#people.delete(name);
   }
 
@@ -44,6 +40,9 @@ export class Facebank {
   }
 
   match(embedding: Float32Array, options: MatchOptions): Match {
+    this.#embeddings ??= new Map(
+      [...this.#people].map(([name, list]) => [name, list.map((e) => e.embedding)]),
+    );
     return match(embedding, this.#embeddings, options);
   }
 

@@ -89,8 +89,8 @@ export async function openGpu(options: GpuOptions = {}): Promise<Gpu> {
         : 'WebGPU is there but found no adapter. Check that hardware acceleration is on and that the graphics driver is not block-listed (chrome://gpu).',
     );
   }
-  const found = typeof options.tuning === 'function' ? await options.tuning(adapter.info) : options.tuning;
-  const tuning = found === undefined || found === null ? undefined : checkTuning(found);
+  const { tuning: given } = options;
+  const tuning = checkTuning(typeof given === 'function' ? await given(adapter.info) : given);
   const requiredFeatures: GPUFeatureName[] = [];
   const requiredLimits: Record<string, number> = {};
   if (!options.minimal) {

@@ -35,8 +35,12 @@ export interface Tuning {
 const shown = (value: unknown): string =>
   typeof value === 'number' ? String(value) : value === undefined ? 'nothing' : `a ${typeof value}`;
 
-/** @throws GpuError when it is none. */
-export function checkTuning(tuning: Tuning): Tuning {
+/**
+ * What of a tuning counts; nothing of nothing.
+ * @throws GpuError when it is none.
+ */
+export function checkTuning(tuning: Tuning | null | undefined): Tuning | undefined {
+  if (tuning === undefined || tuning === null) return undefined;
   const { side, workgroups } = Object(tuning) as Tuning;
   const isSane = Number.isInteger(workgroups) && workgroups >= 1 && workgroups <= 4096;
   if (TILE_SIDES.includes(side) && isSane) return { side, workgroups };

@@ -34,6 +34,11 @@ export function write<B>(name: string, operand: Operand<B>): BufferBinding<B> {
   return { ...read(name, operand), write: true };
 }
 
+/** An array that is f32 whatever the tensors' storage: parameters of channels, sums, statistics; addressed as `NAME[i]`. */
+export function vector<B>(name: string, ref: B, write = false): BufferBinding<B> {
+  return { name, ref, element: 'vec4<f32>', write };
+}
+
 const quadElement = (dtype: FloatType): string => (dtype === 'f32' ? 'vec4<f32>' : 'vec2<u32>');
 
 /** Grid for one invocation per item, split over two axes where one would pass WebGPU's 65 535 workgroups. */

@@ -11,7 +11,7 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { columns, finishColumns } from '../columns.js';
-import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, write } from '../tensor.js';
+import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, vector, write } from '../tensor.js';
 import type { ColumnActivation } from './forward.js';
 
 export interface BatchNormBackward<B> {
@@ -30,8 +30,6 @@ export interface BatchNormBackward<B> {
   dSlope?: Operand<B>;
   temporary(shape: readonly number[], dtype: 'f32'): Operand<B>;
 }
-
-const vector = <B>(name: string, ref: B, write = false) => ({ name, ref, element: 'vec4<f32>', write });
 
 /** WGSL of dz from `dy`, `z` and `alpha`. */
 export const DZ: Record<ColumnActivation, string> = {

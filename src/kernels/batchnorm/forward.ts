@@ -22,6 +22,7 @@ import {
   quadsOf,
   read,
   rowsOf,
+  vector,
   write,
 } from '../tensor.js';
 import { beginChunk, endChunk, intoChunk, type PartialStatistics } from './partial.js';
@@ -43,8 +44,6 @@ export interface BatchNormStatistics<B> {
   batchVariance: Operand<B>;
   temporary(shape: readonly number[], dtype: 'f32'): Operand<B>;
 }
-
-const vector = <B>(name: string, ref: B, write = false) => ({ name, ref, element: 'vec4<f32>', write });
 
 export function batchNormStatistics<B>(c: BatchNormStatistics<B>, traits: DeviceTraits): KernelCall<B>[] {
   if (c.known) return [joinStatistics(c, c.known, traits)];

@@ -6,24 +6,18 @@
  * Nothing is shared between channels, so the work is all loading. `conv2dDepthwiseStrip` (3×3, the filter of
  * every MobileFaceNet block) lets an invocation walk along a strip of the map, a quad of channels and a few
  * rows high: an input column is loaded once and added to the three output columns it touches, and the nine weights
- * stay in registers. Along, not down: then the next pixel is in the same page of memory, which processors fetch ahead. `conv2dDepthwise` takes any filter, several outputs of a row an invocation.
+ * stay in registers. Along, not down: then the next pixel is in the same page of memory, which processors fetch ahead.
+ * `conv2dDepthwise` takes any filter, several outputs of a row an invocation.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import { f32, u32 } from '../../gpu/kernel_call.js';
 import { beginChunk, endChunk, intoChunk, type PartialStatistics } from '../batchnorm/partial.js';
-import { ceilDiv, DIVIDE, eachItem, grid, quads, read } from '../tensor.js';
+import { ceilDiv, DIVIDE, eachItem, grid, quads, read, vector } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
 import { convBytes, convFlops, geometryUniforms } from './geometry.js';
 import type { Temporary } from './grad_types.js';
 import { lines, push, range } from './subgroup.js';
 import type { Conv2dCall, Conv2dShape } from './types.js';
-
-const weightOf = <B>(call: Conv2dCall<B>) => ({
-  name: 'weight',
-  ref: call.weight,
-  element: 'vec4<f32>',
-  write: false,
-});
 
 const totals = <B>(call: Conv2dCall<B>) => {
   const s = call.shape;
@@ -143,7 +137,6 @@ export function conv2dDepthwiseStrip<B>(
     ${push('w', 9, 'weight[t * params.out_q + quad]')}
   }`
     : lines(9, (t) => `  w${t} = weight[${t}u * params.out_q + quad];`);
-  const vector = (name: string, ref: B) => ({ name, ref, element: 'vec4<f32>', write: false });
   const { norm } = call;
   const known = call.statistics?.partial;
   return [
@@ -161,10 +154,10 @@ export function conv2dDepthwiseStrip<B>(
       },
       buffers: [
         read('x', call.x),
-        weightOf(call),
+        vector('weight', call.weight),
         ...(norm ? [vector('statistics', norm.statistics), vector('slopes', norm.slope)] : []),
         ...epilogueBuffers(call),
-        ...(known ? [{ ...vector('partial', known.ref), write: true }] : []),
+        ...(known ? [vector('partial', known.ref, true)] : []),
       ],
       body: `${DIVIDE}
 ${epilogue(call)}
@@ -207,7 +200,7 @@ export function conv2dDepthwise<B>(call: Conv2dCall<B>, run: number): KernelCall
     {
       label: 'conv2d.forward.depthwise',
       uniforms: { ...geometryUniforms(s), count: u32(count), runs: u32(runs) },
-      buffers: [read('x', call.x), weightOf(call), ...epilogueBuffers(call)],
+      buffers: [read('x', call.x), vector('weight', call.weight), ...epilogueBuffers(call)],
       body: `${epilogue(call)}
 ${eachItem(SIZE)}
   let quad = i % params.out_q;

@@ -1,5 +1,5 @@
 import { type BufferBinding, u32 } from '../../gpu/kernel_call.js';
-import { read, write } from '../tensor.js';
+import { read, vector, write } from '../tensor.js';
 import type { Conv2dCall, Conv2dPlan } from './types.js';
 
 /**
@@ -17,10 +17,8 @@ export const addsUniform = <B>(call: Conv2dCall<B>) => ({ adds: u32(call.residua
 /** Buffers of the epilogue in vec4 form: bias, slope, residual as present, and the output. */
 export function epilogueBuffers<B>(call: Conv2dCall<B>): BufferBinding<B>[] {
   const buffers: BufferBinding<B>[] = [];
-  if (call.bias !== undefined)
-    buffers.push({ name: 'bias', ref: call.bias, element: 'vec4<f32>', write: false });
-  if (call.slope !== undefined)
-    buffers.push({ name: 'slope', ref: call.slope, element: 'vec4<f32>', write: false });
+  if (call.bias !== undefined) buffers.push(vector('bias', call.bias));
+  if (call.slope !== undefined) buffers.push(vector('slope', call.slope));
   if (call.residual) buffers.push(read('residual', call.residual));
   buffers.push(write('y', call.y));
   return buffers;
@@ -32,10 +30,10 @@ export function epilogueBuffers<B>(call: Conv2dCall<B>): BufferBinding<B>[] {
  * what belongs to a quad of channels, once however many outputs are finished.
  */
 export function epilogue<B>(call: Conv2dCall<B>, asks = false): string {
-  const vector = (name: 'bias' | 'slope') => (call[name] === undefined ? 'vec4<f32>(0.0)' : `${name}[quad]`);
+  const value = (name: 'bias' | 'slope') => (call[name] === undefined ? 'vec4<f32>(0.0)' : `${name}[quad]`);
   const lines = [
     'struct Vectors { bias: vec4<f32>, slope: vec4<f32> }',
-    `fn vectors_of(quad: u32) -> Vectors { return Vectors(${vector('bias')}, ${vector('slope')}); }`,
+    `fn vectors_of(quad: u32) -> Vectors { return Vectors(${value('bias')}, ${value('slope')}); }`,
     'fn finish(sum: vec4<f32>, vectors: Vectors, i: u32) {',
     '  var v = sum;',
   ];

@@ -13,7 +13,17 @@
  */
 import { type FloatType, type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
-import { ceilDiv, channelsOf, type Operand, quads, read, rowsOf, tensorBytes, write } from '../tensor.js';
+import {
+  ceilDiv,
+  channelsOf,
+  type Operand,
+  quads,
+  read,
+  rowsOf,
+  tensorBytes,
+  vector,
+  write,
+} from '../tensor.js';
 import { ACTIVATED, stripWalk } from './depthwise.js';
 import { convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import { hasFixedSubgroups, isDepthwise, isStrip } from './plan.js';
@@ -141,7 +151,7 @@ ${stripWalk(STRIP)}
       buffers: [
         read('input', x ?? spare()),
         { name: 'weight', ref: call.weight, element: pairs ? 'vec4<u32>' : 'vec4<f32>', write: false },
-        { name: 'rows', ref: call.rows, element: 'vec4<f32>', write: false },
+        vector('rows', call.rows),
         read('residual', residual ?? spare()),
         write('x', map),
         write('y', y ?? spare()),

@@ -3,7 +3,7 @@
  *
  *   c[m, n] = Σ_k a[m, k] · b[k, n]
  *
- * A workgroup makes a square tile of c in steps of some depth. Every invocation loads as many quads of a and of b a step, and
+ * A workgroup makes a square tile of c in steps of some depth. Every invocation loads as many quads of a as of b a step, and
  * loads the next step's into registers before it multiplies this step's: the loads' latency hides behind the
  * multiplications, with one tile in workgroup memory.
  *
@@ -119,6 +119,30 @@ export function placesIn({ side, depth, invocations }: Tile) {
     across: `t % ${columns}u`,
     down: `t / ${columns}u`,
     deeper: (j: number) => Math.floor(j / 4) * ((4 * invocations) / columns) + (j % 4),
+  };
+}
+
+/**
+ * The texts of loads of b, four quads at a time that lie `params.out_q` apart in memory and count or not together.
+ * @param loads quads that an invocation loads.
+ * @param counts whether four of them count, the h-th of the invocation's.
+ * @param first the index of the first.
+ */
+export function foursOfB(
+  loads: number,
+  counts: (h: number) => string,
+  first: (h: number) => string,
+  load: (index: string) => string,
+) {
+  return {
+    setup: lines(loads / 4, (h) => `  var b_counts${h} = false;`),
+    fetch: lines(
+      loads / 4,
+      (h) => `      b_counts${h} = ${counts(h)};
+      let w${h} = select(0u, ${first(h)}, b_counts${h});
+${lines(4, (i) => `      b${4 * h + i} = ${load(`w${h} + ${i}u * params.out_q`)};`)}`,
+    ),
+    counts: (j: number) => `b_counts${Math.floor(j / 4)}`,
   };
 }
 

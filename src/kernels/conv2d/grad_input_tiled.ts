@@ -4,8 +4,8 @@
  * an invocation loads a 4×4 block of them and turns it round on the way to workgroup memory.
  */
 import type { KernelCall } from '../../gpu/kernel_call.js';
-import { ceilDiv, DIVIDE, quads, read, write } from '../tensor.js';
-import { placesIn, quadLoad, type Tile } from './gemm.js';
+import { ceilDiv, DIVIDE, quads, read, vector, write } from '../tensor.js';
+import { foursOfB, placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops } from './geometry.js';
 import { CLASSES, gradInputBytes, gradInputUniforms, largestClass } from './grad_geometry.js';
 import type { GradInputCall } from './grad_types.js';
@@ -36,6 +36,13 @@ export function gradInputTiled<B>(call: GradInputCall<B>, tile: Tile): KernelCal
   const columns = ceilDiv(quads(s.inChannels) * 4, side);
   /** Tiles that never pass the last channel need no test. */
   const isWide = (quads(s.inChannels) * 4) % side === 0;
+  const further = (h: number) => at.further(4 * h);
+  const b = foursOfB(
+    at.loads,
+    (h) => `ky < params.kernel_h${isWide ? '' : ` && channel + ${further(h)}u < params.in_q * 4u`}`,
+    (h) => `tap_weight + (channel + ${further(h)}u) * params.out_q + ko`,
+    (index) => `Quad(weight[${index}])`,
+  );
   const kernel = gemmKernel(tile, {
     functions: `${DIVIDE}
 ${quadLoad('dy', call.dy.dtype, tile)}
@@ -79,26 +86,16 @@ ${lines(
   { ${TAP} }
   ${carry('while')}
   let channel = (first_quad + ${at.line}) * 4u;
-${lines(at.loads / 4, (h) => `  var b_counts${h} = false;`)}`,
+${b.setup}`,
     fetch: `${lines(
       at.loads,
       (j) => `      a_counts${j} = y${j} + tap_y < params.out_h && x${j} + tap_x < params.out_w;
       a${j} = quad_dy(select(0u, corner${j} + tap + ko, a_counts${j}));`,
     )}
-${lines(
-  at.loads,
-  (j) =>
-    `${
-      j % 4 > 0
-        ? ''
-        : `      b_counts${j / 4} = ky < params.kernel_h${isWide ? '' : ` && channel + ${at.further(j)}u < params.in_q * 4u`};
-      let w${j / 4} = select(0u, tap_weight + (channel + ${at.further(j)}u) * params.out_q + ko, b_counts${j / 4});
-`
-    }      b${j} = Quad(weight[w${Math.floor(j / 4)} + ${j % 4}u * params.out_q]);`,
-)}
+${b.fetch}
       ko += ${tile.depth / 4}u;
       ${carry(quads(s.outChannels) >= tile.depth / 4 ? 'if' : 'while')}`,
-    counts: { a: (j) => `a_counts${j}`, b: (j) => `b_counts${Math.floor(j / 4)}` },
+    counts: { a: (j) => `a_counts${j}`, b: b.counts },
     a: 'rows',
     b: 'blocks',
     store: `if (first + row < pixels && first_quad + column < params.in_q) {
@@ -115,11 +112,7 @@ ${lines(
       label: `conv2d.grad_input.${kernel.name}`,
       directives: kernel.directives,
       uniforms: gradInputUniforms(s),
-      buffers: [
-        read('dy', call.dy),
-        { name: 'weight', ref: call.weight, element: 'vec4<f32>', write: false },
-        write('dx', call.dx),
-      ],
+      buffers: [read('dy', call.dy), vector('weight', call.weight), write('dx', call.dx)],
       body: kernel.body,
       workgroups: [Math.min(tiles, 65535), ceilDiv(tiles, 65535), columns * s.stride * s.stride],
       flops: convFlops(s),

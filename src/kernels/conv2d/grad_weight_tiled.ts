@@ -4,7 +4,7 @@
  * and turns them round on the way to workgroup memory.
  */
 import { f32, type KernelCall, u32 } from '../../gpu/kernel_call.js';
-import { ceilDiv, DIVIDE, read } from '../tensor.js';
+import { ceilDiv, DIVIDE, read, vector } from '../tensor.js';
 import { placesIn, quadLoad, type Tile } from './gemm.js';
 import { convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import type { SplitPlan } from './grad_plan.js';
@@ -97,11 +97,7 @@ ${lines(at.loads, (j) => `  var a_counts${j} = false; var b_counts${j} = false;`
       per_width: f32(1 / s.outWidth),
       per_map: f32(1 / (s.outWidth * s.outHeight)),
     },
-    buffers: [
-      read('x', call.x),
-      read('g', call.dy),
-      { name: 'partial', ref: partial, element: 'vec4<f32>', write: true },
-    ],
+    buffers: [read('x', call.x), read('g', call.dy), vector('partial', partial, true)],
     body: kernel.body,
     workgroups: [ceilDiv(plan.rows, tile.side), ceilDiv(plan.columns, tile.side), plan.splits],
     flops: convFlops(s),

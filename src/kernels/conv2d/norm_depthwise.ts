@@ -24,6 +24,7 @@ import {
   quads,
   quadsOf,
   read,
+  vector,
   write,
 } from '../tensor.js';
 import { convFlops, geometryUniforms } from './geometry.js';
@@ -137,7 +138,6 @@ export function normDepthwiseBackward<B>(c: NormDepthwiseBackward<B>, traits: De
   const chunks = ceilDiv(units, chunk);
   const partial = c.temporary([chunks * SUMS.length, width * 4], 'f32').ref;
   const coefficients = c.temporary([2, s.outChannels], 'f32');
-  const vector = (name: string, ref: B, write = false) => ({ name, ref, element: 'vec4<f32>', write });
   // Stride 1: a turn takes column `turn − 2` of x with three columns of dy, r the one just loaded. Stride 2: column `turn`
   // of dy and the one before reach an even column of x, it alone the odd one after.
   const kept = stride === 1 ? ['p', 'q', 'r'] : ['q', 'r'];

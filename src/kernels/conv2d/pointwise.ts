@@ -10,7 +10,7 @@
 import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { beginChunk, endChunk, intoChunk, type PartialStatistics } from '../batchnorm/partial.js';
-import { bytesPerQuad, ceilDiv, type Operand, quads, read, write } from '../tensor.js';
+import { bytesPerQuad, ceilDiv, type Operand, quads, read, vector, write } from '../tensor.js';
 import { isPointwise } from './geometry.js';
 import type { Temporary } from './grad_types.js';
 import { hasFixedSubgroups } from './plan.js';
@@ -71,7 +71,6 @@ export function pointwise<B>(c: PointwiseCall<B>, traits: DeviceTraits): KernelC
   const tiles = ceilDiv(pixels, tile) * channelTiles;
   const inTurn = Math.max(1, Math.min(MOST_IN_TURN, Math.floor(tiles / LEAST_WORKGROUPS)));
   const workgroups = ceilDiv(tiles, inTurn);
-  const vector = (name: string, ref: B) => ({ name, ref, element: 'vec4<f32>', write: false });
   const weights = c.turned
     ? `${lines(4, (i) => `      let r${i} = weight[(column * 4u + ${i}u) * params.depth + k];`)}
 ${lines(4, (j) => `      let w${j} = vec4<f32>(${range(4).map((i) => `r${i}[${j}]`)});`)}`

@@ -18,7 +18,7 @@ import {
   write,
 } from '../tensor.js';
 import { epilogue, epilogueBuffers } from './epilogue.js';
-import { placesIn, quadLoad, type Tile } from './gemm.js';
+import { foursOfB, placesIn, quadLoad, type Tile } from './gemm.js';
 import { convBytes, convFlops, geometryUniforms, isPointwise } from './geometry.js';
 import { gemmKernel } from './matrix.js';
 import { lines } from './subgroup.js';
@@ -145,6 +145,13 @@ export function conv2dTiled<B>(call: Conv2dCall<B>, tile: SplitTile): KernelCall
     shape: [depth, s.outChannels],
     dtype: tile.m === undefined ? 'f32' : 'f16',
   };
+  const deeper = (h: number) => at.deeper(4 * h);
+  const b = foursOfB(
+    at.loads,
+    (h) => `${isWhole || `k + ${deeper(h) / 4}u < end && quad < params.out_q`}`,
+    (h) => `(k * 4u + ${deeper(h)}u) * params.out_q + quad`,
+    (index) => `quad_weight(${index})`,
+  );
   const kernel = gemmKernel(tile, {
     functions: `${isSplit ? '' : epilogue(call)}
 ${DIVIDE}
@@ -163,21 +170,11 @@ ${pixels.setup}
   ${pixels.first}
   var k = begin + ${at.down};
   let quad = first_quad + ${at.across};
-${lines(at.loads / 4, (h) => `  var b_counts${h} = false;`)}`,
+${b.setup}`,
     fetch: `${pixels.fetch}
-${lines(
-  at.loads,
-  (j) =>
-    `${
-      j % 4 > 0
-        ? ''
-        : `      b_counts${j / 4} = ${isWhole || `k + ${at.deeper(j) / 4}u < end && quad < params.out_q`};
-      let w${j / 4} = select(0u, (k * 4u + ${at.deeper(j)}u) * params.out_q + quad, b_counts${j / 4});
-`
-    }      b${j} = quad_weight(w${Math.floor(j / 4)} + ${j % 4}u * params.out_q);`,
-)}
+${b.fetch}
       k += ${tile.depth / 4}u;`,
-    counts: { a: pixels.counts, b: (j) => `b_counts${Math.floor(j / 4)}` },
+    counts: { a: pixels.counts, b: b.counts },
     a: 'rows',
     b: 'rows',
     store: `if (first + row < params.pixels && first_quad + column < params.out_q) {

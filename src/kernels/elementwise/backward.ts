@@ -8,9 +8,7 @@
 import type { KernelCall } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
 import { columns, finishColumns } from '../columns.js';
-import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, write } from '../tensor.js';
-
-const vector = <B>(name: string, ref: B, write = false) => ({ name, ref, element: 'vec4<f32>', write });
+import { bytesPerQuad, channelsOf, type Operand, quadsOf, read, vector, write } from '../tensor.js';
 
 export interface ActivationBackward<B> {
   x: Operand<B>;

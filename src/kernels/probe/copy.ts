@@ -2,9 +2,9 @@
 // adapter, the driver's loads and stores) can give.
 //
 //   out[i] = x[i]                                            x, out: f32 (4 · quads)
-import { type BufferBinding, type KernelCall, u32 } from '../../gpu/kernel_call.js';
+import { type KernelCall, u32 } from '../../gpu/kernel_call.js';
 import type { DeviceTraits } from '../../gpu/traits.js';
-import { ceilDiv } from '../tensor.js';
+import { ceilDiv, vector } from '../tensor.js';
 import { probeWorkgroupSize } from './fma.js';
 
 /** Quads an invocation copies: a software driver's workgroup costs as much to begin as dozens of quads. */
@@ -14,10 +14,6 @@ const turnsOf = (traits: DeviceTraits) => (traits.kind === 'cpu' ? 256 : 4);
 export function copyProbe<B>(traits: DeviceTraits, quads: number, x: B, out: B): KernelCall<B> {
   const size = probeWorkgroupSize(traits);
   const turns = turnsOf(traits);
-  const buffers: BufferBinding<B>[] = [
-    { name: 'x', ref: x, element: 'vec4<f32>', write: false },
-    { name: 'out', ref: out, element: 'vec4<f32>', write: true },
-  ];
   return {
     label: 'probe.copy',
     body: `
@@ -29,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 }`,
     uniforms: { quads: u32(quads), turns: u32(turns) },
-    buffers,
+    buffers: [vector('x', x), vector('out', out, true)],
     workgroups: [ceilDiv(quads, size * turns), 1, 1],
     flops: 0,
     bytes: 32 * quads,
